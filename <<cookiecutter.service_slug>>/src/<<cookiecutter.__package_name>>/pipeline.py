@@ -1,0 +1,37 @@
+"""The steps from raw data to a model, as tasks: what exists is not made again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+import luigi
+
+from <<cookiecutter.__package_name>>.data import ingest
+from <<cookiecutter.__package_name>>.training import train
+from mlservice import PeriodParameter, Task, WeekParameter, weeks_before
+
+
+class Ingest(Task):
+    """The examples of one week."""
+
+    job = ingest
+    week = WeekParameter()
+
+
+class Train(Task):
+    """The model of a period, from the weeks whose outcomes are known by then."""
+
+    job = train
+    period = PeriodParameter()
+    weeks = luigi.IntParameter(default=10)
+    trees = luigi.IntParameter(default=150)
+    learning_rate = luigi.FloatParameter(default=0.05)
+
+    def inputs(self) -> Mapping[str, Sequence[Task]]:
+        """The weeks that ended a day or more before the period: by then every flight landed."""
+        weeks = weeks_before(self.period - timedelta(days=1), self.weeks)
+        return {"examples": [Ingest(week=week) for week in weeks]}
+
+
+Pipeline = Train

@@ -1,0 +1,46 @@
+"""Trains the model of a period on the weeks before it, and tries it on the last of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from <<cookiecutter.__package_name>>.checks import CHECKS
+from <<cookiecutter.__package_name>>.data import LATE_MINUTES, requests
+from <<cookiecutter.__package_name>>.features import FEATURES, matrix
+from <<cookiecutter.__package_name>>.model import fit, predict, save
+from mlservice import accept_model, job
+
+
+@job(memory_mb=(1024, 2048, 4096))
+def train(
+    examples: list[Path], output: Path, *, trees: int, learning_rate: float
+) -> dict[str, float]:
+    """Fit on all weeks but the last, check on the last, and write the model.
+
+    ``examples`` are the weeks in their order of time, so that no model is judged by its past.
+    """
+    *past, last = (pl.read_parquet(folder / "examples.parquet") for folder in examples)
+    if not past:
+        raise ValueError("training needs two weeks or more: one is kept for the check")
+    train_set = pl.concat(past)
+    labels = _labels(train_set)
+    model = fit(matrix(requests(train_set)), labels, trees=trees, learning_rate=learning_rate)
+    save(model, output)
+    rows = matrix(requests(last))
+    return accept_model(
+        CHECKS,
+        features=FEATURES,
+        rows=rows,
+        labels=_labels(last),
+        scores=predict(model, rows),
+        baseline=float(labels.mean()),
+        output=output,
+    )
+
+
+def _labels(examples: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    late = examples["arrival_delay_minutes"] >= LATE_MINUTES
+    return late.cast(pl.Float64).to_numpy()

@@ -1,0 +1,63 @@
+"""The platform: how a model is trained, stored and served. The owner's package says what.
+
+An owner imports the names listed here and nothing else. They are loaded when they are asked
+for, so that a gateway which needs none of them starts without Luigi.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlservice.door import Sample
+    from mlservice.errors import InvalidRequest
+    from mlservice.jobs.job import job
+    from mlservice.pipeline import (
+        DayParameter,
+        HourParameter,
+        PeriodParameter,
+        Task,
+        ThreeHourParameter,
+        WeekParameter,
+        weeks_before,
+    )
+    from mlservice.quality import QualityChecks, accept_model
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "DayParameter": "mlservice.pipeline",
+    "HourParameter": "mlservice.pipeline",
+    "InvalidRequest": "mlservice.errors",
+    "PeriodParameter": "mlservice.pipeline",
+    "QualityChecks": "mlservice.quality",
+    "Sample": "mlservice.door",
+    "Task": "mlservice.pipeline",
+    "ThreeHourParameter": "mlservice.pipeline",
+    "WeekParameter": "mlservice.pipeline",
+    "accept_model": "mlservice.quality",
+    "job": "mlservice.jobs.job",
+    "weeks_before": "mlservice.pipeline",
+}
+
+__all__ = [
+    "DayParameter",
+    "HourParameter",
+    "InvalidRequest",
+    "PeriodParameter",
+    "QualityChecks",
+    "Sample",
+    "Task",
+    "ThreeHourParameter",
+    "WeekParameter",
+    "accept_model",
+    "job",
+    "weeks_before",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mlservice' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)

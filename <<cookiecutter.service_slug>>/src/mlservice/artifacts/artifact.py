@@ -1,0 +1,142 @@
+"""Publishes, finds and fetches artifacts.
+
+A writer uploads its files under a name of its own and then creates the manifest that points
+at them. Only one writer's create succeeds; the other's work is dropped, never merged, and a
+writer that dies at any moment leaves files that no manifest names: nothing that a reader sees.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlservice.artifacts.manifest import MANIFEST_NAME, FileEntry, Manifest
+from mlservice.artifacts.store import Store
+from mlservice.errors import ArtifactCorrupt, ArtifactError, ArtifactExists, ArtifactNotFound
+
+_BLOCK = 1024 * 1024
+_READERS = 16
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A complete artifact: the store it lies in, its path there, and its manifest."""
+
+    store: Store
+    path: str
+    manifest: Manifest
+
+    @property
+    def uri(self) -> str:
+        """The artifact's address."""
+        return f"{self.store.root}/{self.path}"
+
+    @contextmanager
+    def files(self) -> Iterator[Path]:
+        """The artifact's files in a local folder, each checked against the manifest.
+
+        The folder is temporary. Raises ``ArtifactCorrupt`` for a file whose size or checksum
+        differs, ``ArtifactNotFound`` for one that is gone.
+        """
+        with tempfile.TemporaryDirectory(prefix="artifact-") as folder:
+            for name, entry in self.manifest.files.items():
+                target = Path(folder) / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self._fetch(entry, target)
+            yield Path(folder)
+
+    def _fetch(self, entry: FileEntry, target: Path) -> None:
+        key = f"{self.path}/{entry.key}"
+        if local := self.store.local_path(key):
+            if not local.exists():
+                raise ArtifactNotFound(f"{local}: the file is gone, though the manifest names it")
+            target.symlink_to(local)
+        else:
+            self.store.download(key, target)
+        size, digest = _measure(target)
+        if (size, digest) != (entry.size, entry.sha256):
+            raise ArtifactCorrupt(
+                f"{self.store.root}/{key}: has {size} bytes and SHA-256 {digest[:12]}…, but its "
+                f"manifest says {entry.size} and {entry.sha256[:12]}…: it was cut or altered, "
+                "so delete the artifact's folder and make it again"
+            )
+
+
+def publish(
+    store: Store, path: str, folder: Path, describe: Callable[[dict[str, FileEntry]], Manifest]
+) -> Artifact:
+    """Publish the files in ``folder`` as the artifact at ``path``.
+
+    ``describe`` makes the manifest from the files' entries. Raises ``ArtifactExists`` where
+    somebody else was first, and ``ArtifactError`` for an empty folder; both leave nothing.
+    """
+    names = sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file())
+    if not names:
+        raise ArtifactError(f"{path}: the job wrote no file: let it write into its output folder")
+    attempt = f"files-{uuid.uuid4().hex[:12]}"
+    entries: dict[str, FileEntry] = {}
+    try:
+        for name in names:
+            entries[name] = _upload(store, path, f"{attempt}/{name}", folder / name)
+        manifest = describe(entries)
+        store.create(f"{path}/{MANIFEST_NAME}", manifest.encode())
+    except ArtifactError:
+        store.delete([f"{path}/{attempt}/{name}" for name in names])
+        raise
+    return Artifact(store, path, manifest)
+
+
+def open_artifact(store: Store, path: str) -> Artifact:
+    """The complete artifact at ``path``; raises ``ArtifactNotFound`` where there is none."""
+    text = store.read(f"{path}/{MANIFEST_NAME}")
+    return Artifact(store, path, Manifest.decode(text, f"{store.root}/{path}"))
+
+
+def list_artifacts(store: Store, prefix: str) -> list[Artifact]:
+    """All complete artifacts below ``prefix``, the oldest first.
+
+    One listing finds them; their manifests are then read side by side.
+    """
+    suffix = f"/{MANIFEST_NAME}"
+    paths = [key.removesuffix(suffix) for key in store.keys(prefix) if key.endswith(suffix)]
+    with ThreadPoolExecutor(_READERS) as readers:
+        found = list(readers.map(lambda path: open_artifact(store, path), paths))
+    return sorted(found, key=lambda artifact: artifact.manifest.created)
+
+
+def relative_path(store: Store, uri: str) -> str:
+    """The path below the store's root of the artifact at ``uri``.
+
+    Raises ``ArtifactNotFound`` for a URI that does not lie in this store.
+    """
+    root = f"{store.root}/"
+    if not uri.startswith(root):
+        raise ArtifactNotFound(
+            f"'{uri}' does not lie in the artifact store {store.root}: give an URI that "
+            "`mlservice artifacts list` shows, or set [artifacts] root"
+        )
+    return uri.removeprefix(root).strip("/").removesuffix(f"/{MANIFEST_NAME}")
+
+
+def _upload(store: Store, path: str, key: str, source: Path) -> FileEntry:
+    size, digest = _measure(source)
+    store.upload(f"{path}/{key}", source)
+    return FileEntry(key=key, size=size, sha256=digest)
+
+
+def _measure(file: Path) -> tuple[int, str]:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(_BLOCK):
+            digest.update(block)
+        return os.fstat(stream.fileno()).st_size, digest.hexdigest()
+
+
+__all__ = ["Artifact", "ArtifactExists", "list_artifacts", "open_artifact", "publish"]

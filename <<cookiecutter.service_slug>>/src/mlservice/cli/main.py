@@ -1,0 +1,47 @@
+"""Parses the command line, runs the verb and turns errors into messages and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from types import FrameType
+
+from mlservice import __version__
+from mlservice.cli import artifacts, demo, job, pipeline, serve, upgrade
+from mlservice.errors import MlserviceError
+
+_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run one command; returns its exit code (see ``errors`` for their meaning)."""
+    parser = argparse.ArgumentParser(
+        prog="mlservice", description="Trains, stores, serves and upgrades this service."
+    )
+    parser.add_argument("--version", action="version", version=f"mlservice {__version__}")
+    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+    for verb in (pipeline, artifacts, serve, demo, upgrade, job):
+        verb.add_parser(verbs)
+    arguments = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code: int = arguments.run(arguments, environ)
+    except MlserviceError as error:
+        print(f"mlservice: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    return code
+
+
+def entry_point() -> None:
+    """The installed command."""
+    sys.exit(main(sys.argv[1:], os.environ))
+
+
+def _terminate(number: int, _: FrameType | None) -> None:
+    """Leave by the way of an exception, so that everything that was started is stopped."""
+    sys.exit(128 + number)

@@ -1,0 +1,145 @@
+"""Every error that the platform raises on purpose, and what the outside sees of each.
+
+A user's mistake (``MlserviceError``) is shown as its message alone; anything else is a bug and
+keeps its traceback. The whole tree::
+
+    MlserviceError            exit code 1
+    ├── SettingsError                   2   service.toml or the environment
+    ├── DoorError                       2   the owner's package lacks something
+    ├── ContractError                   2   a JSON Schema in contracts/ cannot be used
+    ├── AddressInUse                    2   a port that somebody else holds
+    ├── ArtifactError                   3
+    │   ├── ArtifactNotFound            3
+    │   ├── ArtifactExists              3   a second writer: its work is dropped
+    │   ├── ArtifactCorrupt             3   size or checksum differ from the manifest
+    │   └── StoreError                  3   the store is away, full or read-only
+    ├── JobError                        4   a job's arguments or its run
+    ├── PipelineError                   4   a pipeline that did not complete
+    ├── ModelRefused                    5   a model that fails its quality checks
+    ├── UpgradeError                    6   a template upgrade that was not taken
+    └── RequestRefused                  1   one request; carries its HTTP status
+        ├── InvalidRequest              1   422; the owner's code may raise it
+        └── Unavailable                 1   503 with Retry-After
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+class MlserviceError(Exception):
+    """Base of all errors that have a message for the user instead of a traceback."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class SettingsError(MlserviceError):
+    """A setting in service.toml or in the environment that cannot be used."""
+
+    exit_code = 2
+
+
+class DoorError(MlserviceError):
+    """The owner's package lacks a name that the platform needs, or it has the wrong form."""
+
+    exit_code = 2
+
+
+class ContractError(MlserviceError):
+    """A schema in contracts/ that is missing or is no valid JSON Schema."""
+
+    exit_code = 2
+
+
+class AddressInUse(MlserviceError):
+    """Another process listens on the address."""
+
+    exit_code = 2
+
+
+class ArtifactError(MlserviceError):
+    """Base of what can go wrong with artifacts."""
+
+    exit_code = 3
+
+
+class ArtifactNotFound(ArtifactError):
+    """No complete artifact lies at the URI."""
+
+
+class ArtifactExists(ArtifactError):
+    """Somebody else published the artifact first; artifacts are never replaced."""
+
+
+class ArtifactCorrupt(ArtifactError):
+    """A file of the artifact differs from what its manifest says."""
+
+
+class StoreError(ArtifactError):
+    """The artifact store cannot be reached, read or written."""
+
+
+class JobError(MlserviceError):
+    """A job that cannot be started with these arguments, or that failed."""
+
+    exit_code = 4
+
+
+class PipelineError(MlserviceError):
+    """A pipeline that ended without its artifact."""
+
+    exit_code = 4
+
+
+class ModelRefused(MlserviceError):
+    """A model that fails its quality checks."""
+
+    exit_code = 5
+
+
+class UpgradeError(MlserviceError):
+    """A template upgrade that cannot be taken; the repository is as it was."""
+
+    exit_code = 6
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with a message: where, what stands there, which rule it breaks."""
+
+    field: str
+    value: Any
+    rule: str
+
+
+class RequestRefused(MlserviceError):
+    """A request that is answered with an error (problem details, RFC 9457)."""
+
+    def __init__(
+        self, status: int, code: str, detail: str, faults: Sequence[Fault] = ()
+    ) -> None:
+        """Keep the HTTP ``status``, the machine-readable ``code`` and the faults by field."""
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.faults = tuple(faults)
+
+
+class InvalidRequest(RequestRefused):
+    """A request that keeps the schema and still cannot be used, by a rule of the owner's."""
+
+    def __init__(self, field: str, value: Any, rule: str) -> None:
+        """Name the ``field``, the ``value`` that stands there, and the ``rule`` it breaks."""
+        fault = Fault(field, value, rule)
+        super().__init__(422, "invalid_request", "the request breaks its contract", [fault])
+
+
+class Unavailable(RequestRefused):
+    """Nobody can predict just now: 503, and the caller may try again after a second."""
+
+    def __init__(self, detail: str, code: str = "unavailable") -> None:
+        """Keep the reason as the problem's detail."""
+        super().__init__(503, code, detail)

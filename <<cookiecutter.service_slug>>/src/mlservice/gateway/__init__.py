@@ -1,0 +1,1 @@
+"""The gateway: HTTP, contracts and all waiting; it never holds a model."""

@@ -1,0 +1,155 @@
+"""Turns the requests of one moment into one call of the worker.
+
+There is no waiting window. A batch leaves as soon as the worker can take one, so a lone
+request goes at once and a crowd shares its calls. Every row keeps its own deadline and its own
+future: a row that fails, expires or is given up leaves the others alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from mlservice.errors import RequestRefused, Unavailable
+from mlservice.protocol.packing import Status
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A worker's answer: a score and a status (``Status``) for each row sent."""
+
+    scores: Sequence[float]
+    statuses: bytes
+    model_version: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """One row's answer."""
+
+    value: float
+    model_version: str
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    row: bytes
+    deadline: float
+    future: asyncio.Future[Score]
+    timer: asyncio.TimerHandle
+
+
+Send = Callable[[Sequence[bytes], Sequence[int], float], Awaitable[Reply]]
+
+
+class Coalescer:
+    """Collects rows and sends them in batches; belongs to one event loop."""
+
+    def __init__(self, send: Send, *, max_rows: int, max_queue: int, max_in_flight: int = 2) -> None:
+        """Send batches by ``send(rows, timeouts in ms, timeout in s)``, with these bounds.
+
+        ``max_in_flight`` of 2 lets the worker find the next batch when one is done.
+        """
+        self._send = send
+        self._max_rows = max_rows
+        self._max_queue = max_queue
+        self._max_in_flight = max_in_flight
+        self._queue: deque[_Entry] = deque()
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self._due = False
+
+    async def submit(self, row: bytes, deadline: float) -> Score:
+        """The score of ``row``, before ``deadline`` (the loop's clock, in seconds).
+
+        Raises ``Unavailable`` where too many rows wait, ``RequestRefused`` with status 504 past
+        the deadline and 500 where the model has no score for this row.
+        """
+        if len(self._queue) >= self._max_queue:
+            raise Unavailable(f"{self._max_queue} requests wait already", code="overloaded")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Score] = loop.create_future()
+        entry = _Entry(row, deadline, future, loop.call_at(deadline, _expire, future))
+        self._queue.append(entry)
+        self._plan()
+        try:
+            return await future
+        finally:
+            entry.timer.cancel()
+
+    async def drain(self) -> None:
+        """Wait until every batch that has left is answered."""
+        while self._in_flight:
+            await asyncio.wait(self._in_flight)
+
+    def _plan(self) -> None:
+        """Send at the end of this turn of the loop, so that its requests go together."""
+        if not self._due and len(self._in_flight) < self._max_in_flight:
+            self._due = True
+            asyncio.get_running_loop().call_soon(self._dispatch)
+
+    def _dispatch(self) -> None:
+        self._due = False
+        while self._queue and len(self._in_flight) < self._max_in_flight:
+            batch = self._take()
+            if batch:
+                task = asyncio.create_task(self._run(batch))
+                self._in_flight.add(task)
+                task.add_done_callback(self._finished)
+
+    def _take(self) -> list[_Entry]:
+        """The next rows whose callers still wait."""
+        batch: list[_Entry] = []
+        while self._queue and len(batch) < self._max_rows:
+            entry = self._queue.popleft()
+            if not entry.future.done():
+                batch.append(entry)
+        return batch
+
+    async def _run(self, batch: list[_Entry]) -> None:
+        now = asyncio.get_running_loop().time()
+        timeouts = [max(0, int((entry.deadline - now) * 1000)) for entry in batch]
+        try:
+            reply = await self._send([entry.row for entry in batch], timeouts, max(timeouts) / 1000)
+            if not len(batch) == len(reply.scores) == len(reply.statuses):
+                raise RequestRefused(
+                    500,
+                    "prediction_failed",
+                    f"the worker sent {len(reply.scores)} scores for {len(batch)} rows",
+                )
+        except Exception as error:
+            for entry in batch:
+                _fail(entry.future, error)
+        else:
+            _settle(batch, reply)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._in_flight.discard(task)
+        self._dispatch()
+
+
+def _settle(batch: Sequence[_Entry], reply: Reply) -> None:
+    version = reply.model_version
+    for entry, value, status in zip(batch, reply.scores, reply.statuses, strict=True):
+        if status == Status.OK:
+            if not entry.future.done():
+                entry.future.set_result(Score(value, version))
+        elif status == Status.EXPIRED:
+            _expire(entry.future)
+        else:
+            _fail(entry.future, _no_score(Status(status), version))
+
+
+def _no_score(status: Status, version: str) -> RequestRefused:
+    reason = "is not a finite number" if status is Status.NOT_FINITE else "could not be computed"
+    return RequestRefused(500, "prediction_failed", f"the score of model {version} {reason}")
+
+
+def _expire(future: asyncio.Future[Score]) -> None:
+    _fail(future, RequestRefused(504, "deadline_exceeded", "the request's time ran out"))
+
+
+def _fail(future: asyncio.Future[Score], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)

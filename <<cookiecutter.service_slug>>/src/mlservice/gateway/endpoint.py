@@ -1,0 +1,166 @@
+"""The hot route: POST /v1/predict, as a plain ASGI application.
+
+FastAPI's own machinery would cost more than half of such a request, so this route is put in
+front of it; everything else is FastAPI's. Errors are problem details (RFC 9457).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import orjson
+
+from mlservice.contracts import Contract, parse
+from mlservice.door import RequestSide
+from mlservice.errors import Fault, RequestRefused, Unavailable
+from mlservice.gateway.coalescer import Coalescer
+from mlservice.gateway.worker_client import WorkerClient
+from mlservice.protocol.packing import RowPacker
+from mlservice.settings import GatewaySettings
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+_REQUEST_ID = re.compile(rb"[\w.:-]{1,64}")
+_LONGEST_TIMEOUT_MS = 600_000
+log = logging.getLogger("mlservice.gateway")
+
+
+class PredictEndpoint:
+    """Answers one request with one prediction."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        side: RequestSide,
+        request: Contract,
+        response: Contract,
+        worker: WorkerClient,
+    ) -> None:
+        """Join the owner's side, the two contracts and the worker."""
+        packer = RowPacker(len(side.names))
+        self._settings = settings
+        self._side = side
+        self._request = request
+        self._response = response
+        self._worker = worker
+        self._packer = packer
+        self.coalescer = Coalescer(
+            worker.predict,
+            max_rows=min(settings.max_batch_rows, packer.most_rows),
+            max_queue=settings.max_queue_rows,
+        )
+        self.draining = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one HTTP request."""
+        started = asyncio.get_running_loop().time()
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        request_id = _request_id(headers)
+        status, extra = 200, ()
+        kind = b"application/json"
+        try:
+            if scope["method"] != "POST":
+                raise RequestRefused(405, "method_not_allowed", "use POST")
+            body = await self._body(headers, receive)
+            answer = await self._answer(body, started + self._timeout(headers), request_id)
+        except RequestRefused as error:
+            status, kind = error.status, b"application/problem+json"
+            answer = _problem(error, request_id)
+            extra = _headers_of(error)
+        except Exception:
+            log.exception("request %s failed", request_id)
+            status, kind = 500, b"application/problem+json"
+            answer = _problem(RequestRefused(500, "internal", "see the log"), request_id)
+        start: list[tuple[bytes, bytes]] = [
+            (b"content-type", kind),
+            (b"content-length", b"%d" % len(answer)),
+            *extra,
+        ]
+        if self.draining or status == 413:
+            start.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": status, "headers": start})
+        await send({"type": "http.response.body", "body": answer})
+
+    async def _answer(self, body: bytes, deadline: float, request_id: str) -> bytes:
+        message = parse(body)
+        if faults := self._request.faults(message):
+            raise RequestRefused(
+                422, "invalid_request", "the request breaks its contract", faults
+            )
+        row = self._packer.pack(self._side.features(message))
+        if trouble := self._worker.trouble:
+            raise Unavailable(trouble)
+        score = await self.coalescer.submit(row, deadline)
+        response = {
+            "request_id": request_id,
+            "model_version": score.model_version,
+            "prediction": self._side.respond(score.value),
+        }
+        if faults := self._response.faults(response):
+            log.error("the response to %s breaks its contract: %s", request_id, faults)
+            raise RequestRefused(500, "invalid_response", "the response breaks its contract")
+        return orjson.dumps(response)
+
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        limit = self._settings.max_request_bytes
+        announced = headers.get(b"content-length", b"0")
+        if announced.isdigit() and int(announced) > limit:
+            raise _too_large(limit)
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        while message.get("more_body"):
+            message = await receive()
+            body += message.get("body", b"")
+            if len(body) > limit:
+                raise _too_large(limit)
+        if message["type"] == "http.disconnect":
+            raise RequestRefused(400, "disconnected", "the caller left before its request ended")
+        return body
+
+    def _timeout(self, headers: dict[bytes, bytes]) -> float:
+        """Seconds that the request may take: the caller's wish, else the setting."""
+        wish = headers.get(b"x-request-timeout-ms")
+        if wish is None:
+            return self._settings.deadline_ms / 1000
+        if not wish.isdigit() or not 1 <= int(wish[:9]) <= _LONGEST_TIMEOUT_MS:
+            rule = f"give whole milliseconds from 1 to {_LONGEST_TIMEOUT_MS}"
+            fault = Fault("X-Request-Timeout-Ms", wish.decode("latin-1"), rule)
+            raise RequestRefused(400, "invalid_header", "a header cannot be used", [fault])
+        return int(wish) / 1000
+
+
+def _request_id(headers: dict[bytes, bytes]) -> str:
+    given = headers.get(b"x-request-id")
+    if given and _REQUEST_ID.fullmatch(given):
+        return given.decode()
+    return os.urandom(12).hex()
+
+
+def _too_large(limit: int) -> RequestRefused:
+    return RequestRefused(413, "too_large", f"a request may have {limit} bytes")
+
+
+def _headers_of(error: RequestRefused) -> tuple[tuple[bytes, bytes], ...]:
+    if isinstance(error, Unavailable):
+        return ((b"retry-after", b"1"),)
+    return ((b"allow", b"POST"),) if error.status == 405 else ()
+
+
+def _problem(error: RequestRefused, request_id: str) -> bytes:
+    return orjson.dumps(
+        {
+            "type": f"urn:mlservice:problem:{error.code}",
+            "title": error.code.replace("_", " "),
+            "status": error.status,
+            "detail": error.detail,
+            "request_id": request_id,
+            "faults": [vars(fault) for fault in error.faults],
+        }
+    )

@@ -1,0 +1,78 @@
+"""Runs jobs elsewhere: here in a subprocess with the container's own command line.
+
+A subprocess, not a call: the coordinator's memory stays small, a crash of the job is not a
+crash of the pipeline, and what works here works in the container, since the command is the same.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from mlservice.errors import JobError
+from mlservice.jobs.job import Job
+from mlservice.jobs.run import JobCall
+
+_TAIL_LINES = 8
+
+
+class Executor(Protocol):
+    """Runs a job's call until its artifact is there."""
+
+    def run(self, job: Job, call: JobCall) -> None:
+        """Return when the job has ended well; raises ``JobError`` with its log's end otherwise."""
+
+    def close(self) -> None:
+        """End what still runs."""
+
+
+class LocalExecutor:
+    """Runs each call in a subprocess on this machine, with a log file of its own."""
+
+    def __init__(self, logs: Path, folder: Path, environ: Mapping[str, str]) -> None:
+        """Keep the folder for logs, the service's folder, and the environment of the jobs."""
+        self._logs = logs
+        self._folder = folder
+        self._environ = dict(environ)
+        self._running: set[subprocess.Popen[bytes]] = set()
+
+    def run(self, job: Job, call: JobCall) -> None:
+        """See ``Executor``; ``JobError`` names the log file and shows its end."""
+        self._logs.mkdir(parents=True, exist_ok=True)
+        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+        name = re.sub(r"[^\w.=-]+", "_", call.output)[-80:]
+        log = self._logs / f"{stamp}-{name}-{os.getpid()}.log"
+        command = [sys.executable, "-m", "mlservice", "job", job.name, "--call", call.encode()]
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                command, stdout=file, stderr=subprocess.STDOUT, cwd=self._folder, env=self._environ
+            )
+        self._running.add(process)
+        code = process.wait()
+        self._running.discard(process)
+        if code:
+            raise JobError(f"job '{job.name}' {_ending(code)}; its log is {log}\n{_tail(log)}")
+
+    def close(self) -> None:
+        """See ``Executor``."""
+        for process in list(self._running):
+            process.terminate()
+
+
+def _ending(code: int) -> str:
+    if code == -9:
+        return "was killed (signal 9: often for memory; try a larger size in memory_mb)"
+    return f"was ended by signal {-code}" if code < 0 else f"failed with exit code {code}"
+
+
+def _tail(log: Path) -> str:
+    with log.open(errors="replace") as file:
+        lines = deque(file, maxlen=_TAIL_LINES)
+    return "".join(f"    | {line.rstrip()}\n" for line in lines).rstrip()

@@ -1,0 +1,163 @@
+"""Declares a job once: its command line, its checks and its documentation follow from that.
+
+    @job(memory_mb=(1024, 2048))
+    def train(examples: list[Path], output: Path, *, trees: int = 200) -> dict[str, float]: ...
+
+Positional arguments are inputs (folders of artifacts: ``Path`` for one, ``list[Path]`` for
+several), ``output`` is the folder to write into, and keyword-only arguments are parameters.
+What the function returns are its metrics.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import re
+import sys
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from mlservice.errors import JobError
+
+_JOBS: dict[str, Job] = {}
+_IMPORT = re.compile(r"^\s*(?:from|import)\s+([\w.]+)(?:\s+import\s+([\w., ()]+))?", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A declared job: its name, its function, and the memory it may need in MB, least first."""
+
+    name: str
+    function: Callable[..., dict[str, float] | None]
+    memory_mb: tuple[int, ...]
+
+    @property
+    def inputs(self) -> dict[str, bool]:
+        """The names of the inputs, and whether each takes several artifacts."""
+        return {
+            name: typing.get_origin(annotation) is list
+            for name, (kind, annotation) in self._arguments.items()
+            if kind is not inspect.Parameter.KEYWORD_ONLY and name != "output"
+        }
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The names of the parameters and their types."""
+        return {
+            name: annotation
+            for name, (kind, annotation) in self._arguments.items()
+            if kind is inspect.Parameter.KEYWORD_ONLY
+        }
+
+    def convert(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of ``values`` (as they stand in JSON) that the function declares, in its types.
+
+        Raises ``JobError`` that lists every missing or unusable parameter at once.
+        """
+        declared = self.parameters
+        faults = []
+        converted = {}
+        for name, annotation in declared.items():
+            if name not in values:
+                if self._signature.parameters[name].default is inspect.Parameter.empty:
+                    faults.append(f"{name}: is missing")
+                continue
+            try:
+                converted[name] = TypeAdapter(annotation).validate_python(values[name])
+            except ValidationError as error:
+                reason = error.errors()[0]["msg"]
+                faults.append(f"{name} = {values[name]!r}: {reason[0].lower()}{reason[1:]}")
+        if faults:
+            raise JobError(f"job '{self.name}' cannot run: " + "; ".join(sorted(faults)))
+        return converted
+
+    @cached_property
+    def code(self) -> str:
+        """Version of the job's code: a hash of its module and of those of its package it imports."""
+        module = self.function.__module__
+        digest = hashlib.sha256()
+        for name, file in sorted(_closure(module, module.partition(".")[0]).items()):
+            digest.update(name.encode() + b"\0" + file.read_bytes() + b"\0")
+        return digest.hexdigest()[:10]
+
+    @cached_property
+    def _signature(self) -> inspect.Signature:
+        return inspect.signature(self.function)
+
+    @cached_property
+    def _arguments(self) -> dict[str, tuple[Any, Any]]:
+        hints = typing.get_type_hints(self.function)
+        return {
+            name: (parameter.kind, hints.get(name))
+            for name, parameter in self._signature.parameters.items()
+        }
+
+
+Function = typing.TypeVar("Function", bound=Callable[..., dict[str, float] | None])
+
+
+def job(*, memory_mb: tuple[int, ...] = (1024, 2048)) -> Callable[[Function], Function]:
+    """Declare the decorated function as a job that is known by the function's name.
+
+    ``memory_mb`` are the sizes of memory to run it with: a job that is killed for memory is
+    tried again with the next. Raises ``JobError`` where the function has not a job's form.
+    """
+
+    def declare(function: Function) -> Function:
+        declared = Job(function.__name__, function, memory_mb)
+        _check(declared)
+        _JOBS[declared.name] = declared
+        return function
+
+    return declare
+
+
+def find_job(name: str | Callable[..., Any]) -> Job:
+    """The job that is declared under ``name`` or by the function; raises ``JobError``."""
+    wanted = name if isinstance(name, str) else name.__name__
+    if wanted not in _JOBS:
+        known = ", ".join(sorted(_JOBS)) or "none"
+        raise JobError(f"there is no job '{wanted}' (there are: {known}): declare it with @job")
+    return _JOBS[wanted]
+
+
+def _check(declared: Job) -> None:
+    sizes = declared.memory_mb
+    if not sizes or any(size <= 0 for size in sizes) or list(sizes) != sorted(set(sizes)):
+        raise JobError(
+            f"job '{declared.name}': memory_mb = {sizes}: give sizes in MB, the smallest first"
+        )
+    arguments = declared._arguments
+    if arguments.get("output", (None, None))[1] is not Path:
+        raise JobError(f"job '{declared.name}': add the argument `output: Path`")
+    for name in declared.inputs:
+        if arguments[name][1] not in (Path, list[Path]):
+            raise JobError(
+                f"job '{declared.name}': the input '{name}' is annotated {arguments[name][1]}: "
+                "make it Path or list[Path], or a parameter by putting it behind the `*`"
+            )
+    for name, annotation in declared.parameters.items():
+        if annotation is None:
+            raise JobError(f"job '{declared.name}': give the parameter '{name}' a type")
+
+
+def _closure(module: str, package: str) -> dict[str, Path]:
+    """The source files of ``module`` and of what it imports from ``package``, by module name."""
+    found: dict[str, Path] = {}
+    todo = [module]
+    while todo:
+        name = todo.pop()
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if name in found or file is None:
+            continue
+        found[name] = Path(file)
+        for base, names in _IMPORT.findall(found[name].read_text("utf-8")):
+            if base == package or base.startswith(f"{package}."):
+                todo += [base, *(f"{base}.{part}" for part in re.findall(r"\w+", names))]
+    return found

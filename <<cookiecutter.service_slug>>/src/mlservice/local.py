@@ -1,0 +1,144 @@
+"""Gateway and worker as two processes of this machine: what Nomad does on a cluster.
+
+A process that dies is started again; everything that was started is stopped at the end,
+also when an exception or Ctrl-C ends it.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+from mlservice.errors import MlserviceError
+from mlservice.settings import load_settings
+
+_READY_SECONDS = 60.0
+_POLL_SECONDS = 0.1
+_STOP_SECONDS = 20.0
+_RESTART_SECONDS = 1.0
+
+
+class LocalService:
+    """A context in which the service runs; ``url`` is its address."""
+
+    def __init__(
+        self, folder: Path, environ: Mapping[str, str], model: str, logs: Path | None = None
+    ) -> None:
+        """Serve the artifact ``model`` from the service in ``folder``.
+
+        Addresses come from the settings (or ``free_ports``). Logs go to the files
+        ``gateway.log`` and ``worker.log`` in ``logs``, or to standard error.
+        """
+        gateway = load_settings(folder, environ).gateway
+        self.url = f"http://{gateway.host}:{gateway.port}"
+        self._folder = folder
+        self._environ = dict(environ)
+        self._logs = logs
+        self._commands = {
+            "worker": ["serve", "worker", "--model", model],
+            "gateway": ["serve", "gateway"],
+        }
+        self._files = ExitStack()
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> LocalService:
+        """Start both and wait until the gateway is ready; raises ``MlserviceError``."""
+        try:
+            for name in self._commands:
+                self._start(name)
+            self._wait_until_ready()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop the gateway, then the worker."""
+        for name in ("gateway", "worker"):
+            process = self.processes.get(name)
+            if process is None:
+                continue
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._files.close()
+
+    def supervise(self) -> None:
+        """Start anew whatever dies, until interrupted."""
+        while True:
+            self.restart_dead()
+            time.sleep(_RESTART_SECONDS)
+
+    def restart_dead(self) -> None:
+        """Start each process that has ended once more."""
+        for name, process in list(self.processes.items()):
+            if process.poll() is not None:
+                print(f"{name} ended with {process.returncode}: it is started again", flush=True)
+                self._start(name)
+
+    def _start(self, name: str) -> None:
+        log = None
+        if self._logs:
+            self._logs.mkdir(parents=True, exist_ok=True)
+            log = self._files.enter_context((self._logs / f"{name}.log").open("ab"))
+        self.processes[name] = subprocess.Popen(
+            [sys.executable, "-m", "mlservice", *self._commands[name]],
+            cwd=self._folder,
+            env=self._environ,
+            stdout=log,
+            stderr=log,
+        )
+
+    def _wait_until_ready(self) -> None:
+        end = time.monotonic() + _READY_SECONDS
+        while time.monotonic() < end:
+            for name, process in self.processes.items():
+                if process.poll() is not None:
+                    raise MlserviceError(
+                        f"the {name} ended with {process.returncode}{self._last_words(name)}"
+                    )
+            try:
+                with urllib.request.urlopen(f"{self.url}/ready", timeout=2):
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(_POLL_SECONDS)
+        raise MlserviceError(f"{self.url} was not ready after {_READY_SECONDS:.0f} s")
+
+    def _last_words(self, name: str) -> str:
+        log = self._logs and self._logs / f"{name}.log"
+        if not log or not log.exists():
+            return ": see above"
+        lines = log.read_text("utf-8", errors="replace").strip().splitlines()[-5:]
+        return f"; its log is {log}\n" + "\n".join(f"    | {line}" for line in lines)
+
+
+def free_ports(environ: Mapping[str, str]) -> dict[str, str]:
+    """``environ`` with free ports of this machine for gateway and worker."""
+    with ExitStack() as stack:
+        ports = []
+        for _ in range(2):
+            probe = stack.enter_context(socket.socket())
+            probe.bind(("127.0.0.1", 0))
+            ports.append(str(probe.getsockname()[1]))
+    return {
+        **environ,
+        "MLSERVICE_GATEWAY__PORT": ports[0],
+        "MLSERVICE_GATEWAY__WORKER": f"127.0.0.1:{ports[1]}",
+        "MLSERVICE_WORKER__PORT": ports[1],
+    }

@@ -1,0 +1,151 @@
+"""Runs a pipeline with Luigi and says truly how it ended.
+
+Luigi's own defaults report success on failure and trust ``run()`` without looking; here every
+task's artifact is looked for after it ran, and the summary's status decides.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import luigi
+from luigi.execution_summary import LuigiStatusCode
+
+from mlservice.artifacts import Artifact, Store
+from mlservice.door import open_pipeline
+from mlservice.errors import MlserviceError, PipelineError
+from mlservice.jobs import LocalExecutor
+from mlservice.pipeline.tasks import Runtime, Task
+from mlservice.pipeline.threads import Factory
+from mlservice.settings import Settings
+
+_SUCCESS = (LuigiStatusCode.SUCCESS, LuigiStatusCode.SUCCESS_WITH_RETRY)
+_MOST_FAILURES = 3
+log = logging.getLogger("mlservice.pipeline")
+
+
+@dataclass(frozen=True)
+class TaskStatus:
+    """One task of a pipeline: how deep it lies below the root, and whether it is complete."""
+
+    depth: int
+    name: str
+    complete: bool
+    uri: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: the root's artifact, and how many tasks ran for it."""
+
+    artifact: Artifact
+    ran: int
+
+
+def root_task(
+    settings: Settings,
+    store: Store,
+    period: datetime,
+    parameters: Mapping[str, str],
+    environ: Mapping[str, str],
+) -> Task:
+    """The owner's root task for ``period``; raises ``PipelineError`` for unknown parameters."""
+    cls = open_pipeline(settings.service.package)
+    known = {name: parameter for name, parameter in cls.get_params() if name != "period"}
+    if unknown := sorted(parameters.keys() - known.keys()):
+        raise PipelineError(
+            f"parameter {', '.join(unknown)}: the pipeline has no such parameter "
+            f"(there are: {', '.join(known) or 'none'})"
+        )
+    values = {}
+    for name, text in parameters.items():
+        try:
+            values[name] = known[name].parse(text)
+        except ValueError as error:
+            raise PipelineError(f"parameter {name} = '{text}': {error}") from error
+    Task.runtime = Runtime(
+        service=settings.service.name,
+        store=store,
+        executor=LocalExecutor(settings.state / "logs", settings.folder, environ),
+    )
+    task: Task = cls(period=period, **values)
+    return task
+
+
+def run_pipeline(task: Task, workers: int) -> Outcome:
+    """Run ``task`` and all it needs with ``workers`` processes.
+
+    Raises ``PipelineError`` that says which task failed, why, and where its log is.
+    """
+    missing = [status.name for status in status_of(task) if not status.complete]
+    if not missing:
+        return Outcome(task.output().open(), ran=0)
+    log.info("%d of the pipeline's tasks are to run", len(missing))
+    task.runtime.failures.clear()
+    _silence_luigi()
+    try:
+        result = luigi.build(
+            [task],
+            worker_scheduler_factory=Factory(),
+            local_scheduler=True,
+            workers=workers,
+            detailed_summary=True,
+            no_lock=True,
+        )
+    finally:
+        task.runtime.executor.close()
+    if result.status not in _SUCCESS or not task.complete():
+        raise PipelineError(_explain(task, result.status))
+    return Outcome(task.output().open(), ran=len(missing))
+
+
+def status_of(task: Task) -> list[TaskStatus]:
+    """The tasks that ``task`` needs and itself, root first, each once."""
+    seen: set[str] = set()
+
+    def walk(current: Task, depth: int) -> Iterator[TaskStatus]:
+        if current.task_id in seen:
+            return
+        seen.add(current.task_id)
+        target = current.output()
+        yield TaskStatus(depth, str(current), target.exists(), target.uri)
+        for required in current.requires():
+            yield from walk(required, depth + 1)
+
+    return list(walk(task, 0))
+
+
+@luigi.Task.event_handler(luigi.Event.START)  # type: ignore[untyped-decorator]  # Luigi's own
+def _say_start(task: Task) -> None:
+    log.info("started  %s", task)
+
+
+@luigi.Task.event_handler(luigi.Event.PROCESSING_TIME)  # type: ignore[untyped-decorator]  # Luigi's
+def _say_end(task: Task, seconds: float) -> None:
+    log.info("finished %s in %.1f s", task, seconds)
+
+
+def _silence_luigi() -> None:
+    """Keep Luigi from logging: what it would say is said here, once and in our words."""
+    luigi.configuration.get_config().set("core", "no_configure_logging", "true")
+    for name in ("luigi", "luigi-interface", "luigi.scheduler"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _explain(task: Task, status: LuigiStatusCode) -> str:
+    failures = task.runtime.failures
+    if not failures:
+        try:
+            status_of(task)
+        except MlserviceError as error:
+            return f"{task}: cannot be scheduled: {error}"
+        return f"{task}: did not complete (Luigi says {status.name}), and no task says why"
+    lines = [f"{task} did not complete; {len(failures)} of its tasks failed:"]
+    shown = failures[:_MOST_FAILURES]
+    lines += [f"  {failure.task}\n    {failure.reason}" for failure in shown]
+    lines += [f"  {failure.task}: likewise, see its log" for failure in failures[len(shown) :]]
+    lines.append("What is complete stays; run the same command again once the cause is gone.")
+    return "\n".join(lines)

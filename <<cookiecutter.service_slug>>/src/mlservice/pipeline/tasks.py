@@ -1,0 +1,140 @@
+"""The base of every task: its output is an artifact, its work is a job's.
+
+``complete()`` asks the store and never memory, so that a task that ran anywhere counts
+everywhere and one that only seemed to run does not.
+"""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import luigi
+
+from mlservice.artifacts import Artifact, Store, artifact_path, open_artifact
+from mlservice.artifacts.manifest import MANIFEST_NAME
+from mlservice.errors import MlserviceError, PipelineError
+from mlservice.jobs import Executor, Job, JobCall, find_job
+
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A task that failed, and why."""
+
+    task: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What tasks need of the process they run in."""
+
+    service: str
+    store: Store
+    executor: Executor
+    failures: list[Failure] = field(default_factory=list)
+
+
+class ArtifactTarget(luigi.Target):
+    """A Luigi target that exists once the artifact's manifest does."""
+
+    def __init__(self, store: Store, path: str) -> None:
+        """Point at the artifact at ``path`` in ``store``."""
+        self.store = store
+        self.path = path
+
+    def exists(self) -> bool:
+        """Whether the artifact is complete."""
+        return self.store.exists(f"{self.path}/{MANIFEST_NAME}")
+
+    def open(self) -> Artifact:
+        """The artifact; raises ``ArtifactNotFound``."""
+        return open_artifact(self.store, self.path)
+
+    @property
+    def uri(self) -> str:
+        """The artifact's address."""
+        return f"{self.store.root}/{self.path}"
+
+
+class Task(luigi.Task):
+    """A step of a pipeline. A subclass sets ``job`` and its parameters, and ``inputs()``.
+
+    Parameters that the job declares are passed to it; the others only choose inputs. All
+    significant parameters name the artifact.
+    """
+
+    job: ClassVar[Any]
+    runtime: ClassVar[Runtime]
+
+    def inputs(self) -> Mapping[str, Sequence[Task] | Task]:
+        """The tasks whose artifacts the job takes, by the name of the job's input."""
+        return {}
+
+    def requires(self) -> list[Task]:
+        """See Luigi."""
+        return [task for tasks in self._tasks().values() for task in tasks]
+
+    def output(self) -> ArtifactTarget:
+        """See Luigi: the artifact, named by what it is made from."""
+        return ArtifactTarget(self.runtime.store, self.path)
+
+    def complete(self) -> bool:
+        """See Luigi: true once the artifact is in the store."""
+        return self.output().exists()
+
+    @property
+    def path(self) -> str:
+        """Path of the task's artifact below the store's root."""
+        written = self.to_str_params(only_significant=True, only_public=True)
+        return artifact_path(self.runtime.service, self.task_family, written, self._version())
+
+    def run(self) -> None:
+        """Let the executor run the job; a failure is kept for the coordinator's report."""
+        try:
+            self.runtime.executor.run(self.declared_job, self.call())
+        except Exception as error:
+            self._record(error)
+            raise
+
+    def call(self) -> JobCall:
+        """The call of the job that makes this task's artifact."""
+        declared = self.declared_job
+        values = json.loads(json.dumps(self.param_kwargs, default=str))
+        return JobCall(
+            job=declared.name,
+            task=self.task_family,
+            output=self.path,
+            code=declared.code,
+            inputs={
+                name: [task.output().uri for task in tasks] for name, tasks in self._tasks().items()
+            },
+            parameters=values,
+        )
+
+    @property
+    def declared_job(self) -> Job:
+        """The job of this task; raises ``PipelineError`` where the class names none."""
+        if not hasattr(type(self), "job"):
+            raise PipelineError(f"task {self.task_family}: set its job, such as `job = train`")
+        return find_job(type(self).__dict__.get("job") or type(self).job)
+
+    def _version(self) -> str:
+        """The job's code and, through their paths, that of the inputs."""
+        upstream = sorted({task._version() for tasks in self._tasks().values() for task in tasks})
+        return "-".join([self.declared_job.code, *upstream])
+
+    def _tasks(self) -> dict[str, list[Task]]:
+        return {
+            name: [tasks] if isinstance(tasks, Task) else list(tasks)
+            for name, tasks in self.inputs().items()
+        }
+
+    def _record(self, error: Exception) -> None:
+        known = isinstance(error, MlserviceError)
+        reason = str(error) if known else "".join(traceback.format_exception(error))
+        self.runtime.failures.append(Failure(str(self), reason))

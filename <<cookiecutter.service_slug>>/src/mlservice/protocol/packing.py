@@ -1,0 +1,78 @@
+"""Packs rows of features into bytes and back, as predict.proto says."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+"""Largest message on either end; a batch is split so that it stays below."""
+
+_ENVELOPE_BYTES = 1024
+CHANNEL_OPTIONS: list[tuple[str, int]] = [
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+]
+
+
+class Status(IntEnum):
+    """What became of one row."""
+
+    OK = 0
+    EXPIRED = 1
+    FAILED = 2
+    NOT_FINITE = 3
+
+
+class RowPacker:
+    """Packs one row of ``columns`` numbers; raises ``ValueError`` for another number of them."""
+
+    def __init__(self, columns: int) -> None:
+        """Prepare the layout."""
+        self.columns = columns
+        self._struct = struct.Struct(f"<{columns}d")
+
+    def pack(self, row: Sequence[float]) -> bytes:
+        """The row as float64, little endian."""
+        try:
+            return self._struct.pack(*row)
+        except struct.error as error:
+            raise ValueError(f"{len(row)} features for {self.columns} names: {error}") from error
+
+    @property
+    def most_rows(self) -> int:
+        """How many rows fit into one message, with their timeouts."""
+        return (MAX_MESSAGE_BYTES - _ENVELOPE_BYTES) // (self._struct.size + 4)
+
+
+def unpack_rows(data: bytes, count: int) -> npt.NDArray[np.float64]:
+    """Rows of shape (count, features); raises ``ValueError`` where the bytes do not divide so."""
+    values = np.frombuffer(data, dtype="<f8")
+    if count <= 0 or len(values) % count:
+        raise ValueError(f"{len(values)} numbers do not make {count} rows")
+    return values.reshape(count, -1)
+
+
+def pack_timeouts(milliseconds: Sequence[int]) -> bytes:
+    """Timeouts as uint32, little endian."""
+    return struct.pack(f"<{len(milliseconds)}I", *milliseconds)
+
+
+def unpack_timeouts(data: bytes) -> npt.NDArray[np.uint32]:
+    """Timeouts in milliseconds, shape (rows,)."""
+    return np.frombuffer(data, dtype="<u4")
+
+
+def unpack_scores(data: bytes) -> tuple[float, ...]:
+    """The scores of a reply."""
+    return struct.unpack(f"<{len(data) // 8}d", data)
+
+
+def features_digest(names: Sequence[str]) -> str:
+    """Digest by which gateway and model agree on the features and their order."""
+    return hashlib.sha256("\0".join(names).encode()).hexdigest()[:16]

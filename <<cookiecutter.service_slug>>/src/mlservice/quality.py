@@ -1,0 +1,161 @@
+"""Keeps a model that went mad (always zero, out of range, worse than a guess) from users.
+
+The same checks run in the training job, before anything is published, and again in a worker
+that loads the model, on the golden rows that were published with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mlservice.errors import ArtifactCorrupt, ModelRefused
+
+Array = npt.NDArray[np.float64]
+GOLDEN_NAME = "golden.npz"
+_MOST_GOLDEN_ROWS = 5000
+_EXACT = 1e-6
+
+
+@dataclass(frozen=True)
+class QualityChecks:
+    """Bounds that a model's scores must keep on rows it has not seen.
+
+    ``low`` and ``high`` bound every score. ``min_spread`` is the least standard deviation of
+    the scores: a constant model has none. ``margin`` is how much of the baseline's loss the
+    model must take away (0.01: at least 1 %). ``loss`` is "log_loss" for probabilities or
+    "squared_error"; the baseline predicts the mean of the training labels for every row.
+    """
+
+    low: float
+    high: float
+    min_spread: float = 1e-6
+    margin: float = 0.0
+    loss: str = "log_loss"
+
+    def failures(self, scores: Array, labels: Array, baseline: float) -> list[str]:
+        """What is wrong with ``scores`` (shape n) for rows with ``labels`` (shape n)."""
+        if scores.shape != labels.shape:
+            return [f"{len(scores)} scores came back for {len(labels)} rows"]
+        if not np.isfinite(scores).all():
+            return [f"{int((~np.isfinite(scores)).sum())} scores are not finite"]
+        found = []
+        if scores.min() < self.low or scores.max() > self.high:
+            found.append(
+                f"scores from {scores.min():.4g} to {scores.max():.4g} leave the range "
+                f"{self.low:.4g} to {self.high:.4g}"
+            )
+        if scores.std() < self.min_spread:
+            found.append(f"the output is constant (about {scores.mean():.4g} for every row)")
+        loss, reference = self.losses(scores, labels, baseline)
+        if loss > reference * (1 - self.margin):
+            found.append(
+                f"{self.loss} {loss:.4f} does not beat the baseline's {reference:.4f} "
+                f"by {self.margin:.1%}"
+            )
+        return found
+
+    def losses(self, scores: Array, labels: Array, baseline: float) -> tuple[float, float]:
+        """The mean loss of the scores and that of the constant ``baseline``."""
+        constant = np.full_like(scores, baseline)
+        return _loss(self.loss, scores, labels), _loss(self.loss, constant, labels)
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Rows that travel with a model: what it must answer for them.
+
+    ``rows`` has shape (n, features), ``labels`` and ``scores`` shape (n,); ``features`` names
+    the columns; ``baseline`` is the mean of the training labels.
+    """
+
+    features: tuple[str, ...]
+    rows: Array
+    labels: Array
+    scores: Array
+    baseline: float
+
+    def save(self, folder: Path) -> None:
+        """Write the golden rows into the model's folder."""
+        np.savez(
+            folder / GOLDEN_NAME,
+            features=np.array(self.features),
+            rows=self.rows,
+            labels=self.labels,
+            scores=self.scores,
+            baseline=np.array(self.baseline),
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> Golden:
+        """Read the golden rows; raises ``ArtifactCorrupt`` where they are missing or broken."""
+        try:
+            with np.load(folder / GOLDEN_NAME, allow_pickle=False) as data:
+                return cls(
+                    tuple(str(name) for name in data["features"]),
+                    data["rows"],
+                    data["labels"],
+                    data["scores"],
+                    float(data["baseline"]),
+                )
+        except (OSError, KeyError, ValueError) as error:
+            raise ArtifactCorrupt(
+                f"{folder / GOLDEN_NAME}: {error}: the training job must call `accept_model`"
+            ) from error
+
+    def verify(self, scores: Array, checks: QualityChecks) -> None:
+        """Compare a loaded model's ``scores`` for the golden rows with what they were.
+
+        Raises ``ModelRefused`` that lists every failure.
+        """
+        found = checks.failures(scores, self.labels, self.baseline)
+        if scores.shape == self.scores.shape and np.isfinite(scores).all():
+            distance = float(np.abs(scores - self.scores).max())
+            if distance > _EXACT * max(1.0, float(np.abs(self.scores).max())):
+                found.append(f"scores differ by up to {distance:.4g} from those in training")
+        _refuse(found)
+
+
+def accept_model(
+    checks: QualityChecks,
+    *,
+    features: Sequence[str],
+    rows: Array,
+    labels: Array,
+    scores: Array,
+    baseline: float,
+    output: Path,
+) -> dict[str, float]:
+    """Check a fresh model on rows it has not seen, and keep some of them as golden rows.
+
+    ``rows`` has shape (n, features); ``labels`` and ``scores`` have shape (n,). Returns the
+    metrics ``loss``, ``baseline_loss`` and ``rows``. Raises ``ModelRefused``, and then nothing
+    is published.
+    """
+    labels = labels.astype(np.float64)
+    _refuse(checks.failures(scores, labels, baseline))
+    kept = np.linspace(0, len(rows) - 1, min(len(rows), _MOST_GOLDEN_ROWS)).astype(int)
+    golden = Golden(tuple(features), rows[kept], labels[kept], scores[kept], baseline)
+    golden.verify(golden.scores, checks)
+    golden.save(output)
+    loss, reference = checks.losses(scores, labels, baseline)
+    return {"loss": loss, "baseline_loss": reference, "rows": float(len(rows))}
+
+
+def _refuse(found: Sequence[str]) -> None:
+    if found:
+        raise ModelRefused(
+            f"the model fails its quality checks: {'; '.join(found)}. Nothing was published: look "
+            "at the data of this period, or change the bounds in the package's checks.py"
+        )
+
+
+def _loss(name: str, scores: Array, labels: Array) -> float:
+    if name == "log_loss":
+        bounded = np.clip(scores, 1e-12, 1 - 1e-12)
+        return float(-np.mean(labels * np.log(bounded) + (1 - labels) * np.log1p(-bounded)))
+    return float(np.mean((scores - labels) ** 2))

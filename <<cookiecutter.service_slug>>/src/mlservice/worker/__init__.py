@@ -1,0 +1,1 @@
+"""The worker: holds one model and only predicts."""

@@ -1,0 +1,87 @@
+"""Predicts batches in one thread of its own, so that the worker always can say how it is.
+
+Deadlines are looked at once more just before the model runs: what nobody waits for any more is
+not computed. A row that the model cannot take fails alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import numpy.typing as npt
+
+from mlservice.protocol.packing import Status
+from mlservice.worker.slot import ModelSlot
+
+Array = npt.NDArray[np.float64]
+Statuses = npt.NDArray[np.uint8]
+log = logging.getLogger("mlservice.worker")
+
+
+class Predictor:
+    """Runs a slot's model; one call at a time."""
+
+    def __init__(self, slot: ModelSlot) -> None:
+        """Begin with ``slot``."""
+        self.slot = slot
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="predict")
+        self._busy_since: float | None = None
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long the call that runs now has been running; 0 where none does."""
+        since = self._busy_since
+        return time.monotonic() - since if since is not None else 0.0
+
+    async def predict(
+        self, rows: Array, timeouts_ms: npt.NDArray[np.uint32]
+    ) -> tuple[Array, Statuses, str]:
+        """Scores, statuses and the model's version for ``rows`` of shape (n, columns).
+
+        A caller that goes away before the thread is free leaves nothing to do.
+        """
+        received = time.monotonic()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._thread, self._run, self.slot, rows, timeouts_ms, received
+        )
+
+    def _run(
+        self, slot: ModelSlot, rows: Array, timeouts_ms: npt.NDArray[np.uint32], received: float
+    ) -> tuple[Array, Statuses, str]:
+        self._busy_since = time.monotonic()
+        try:
+            waited_ms = (self._busy_since - received) * 1000
+            scores = np.full(len(rows), np.nan)
+            statuses = np.where(timeouts_ms <= waited_ms, Status.EXPIRED, Status.OK)
+            statuses = statuses.astype(np.uint8)
+            live = np.flatnonzero(statuses == Status.OK)
+            if len(live):
+                chosen = rows if len(live) == len(rows) else rows[live]
+                scores[live], statuses[live] = _scores(slot, chosen)
+            return scores, statuses, slot.version
+        finally:
+            self._busy_since = None
+
+
+def _scores(slot: ModelSlot, rows: Array) -> tuple[Array, Statuses]:
+    """Scores and statuses; where the model objects to a batch, its halves are tried apart."""
+    count = len(rows)
+    try:
+        scores = np.asarray(slot.predict(rows), dtype=np.float64)
+    except BaseException:  # also SystemExit: the model's code must not end the thread
+        if count > 1:
+            first, second = _scores(slot, rows[: count // 2]), _scores(slot, rows[count // 2 :])
+            return np.concatenate([first[0], second[0]]), np.concatenate([first[1], second[1]])
+        log.exception("model %s cannot predict a row", slot.version)
+        return np.full(1, np.nan), np.full(1, Status.FAILED, np.uint8)
+    if scores.shape != (count,):
+        log.error("model %s: shape %s for %d rows", slot.version, scores.shape, count)
+        return np.full(count, np.nan), np.full(count, Status.FAILED, np.uint8)
+    finite = np.isfinite(scores)
+    statuses = np.where(finite, Status.OK, Status.NOT_FINITE).astype(np.uint8)
+    return np.where(finite, scores, np.nan), statuses
