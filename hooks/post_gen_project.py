@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-CONTEXT: dict[str, Any] = json.loads(r'''<< cookiecutter | jsonify >>''')
+CONTEXT: dict[str, Any] = json.loads(r"""<< cookiecutter | jsonify >>""")
 ANSWERS = Path(".copier-answers.yml")
 
 
@@ -51,9 +51,7 @@ def _commit(folder: str) -> str:
     """The template's version as copier writes it: its tag, or the commit."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     command = ("git", "-C", folder, "describe", "--tags", "--always")
-    result = subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=False
-    )
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     return result.stdout.strip()
 
 

@@ -23,7 +23,9 @@ def main() -> int:
         _git(*_identity(), "commit", "--quiet", "--message", "chore: start from the template")
         _git("checkout", "--quiet", "-b", "develop")
     except (OSError, subprocess.CalledProcessError) as error:
-        print(f"no git repository was made: {error}: run `make init` once git works", file=sys.stderr)
+        print(
+            f"no git repository was made: {error}: run `make init` once git works", file=sys.stderr
+        )
         return 1
     print("made a git repository with the branches master and develop")
     return 0

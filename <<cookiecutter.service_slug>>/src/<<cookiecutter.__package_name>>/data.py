@@ -81,12 +81,9 @@ def _examples(start: datetime, end: datetime) -> pl.DataFrame:
             before=hour - pl.duration(hours=1),
         )
     )
+    observed = [pl.col(key).cast(pl.Float64).alias(name) for key, name in _WEATHER.items()]
     weather = _read("weather.csv", start - timedelta(hours=1), end).select(
-        "origin",
-        pl.col("time_hour").alias("before"),
-        pl.struct(**{name: pl.col(key).cast(pl.Float64) for key, name in _WEATHER.items()}).alias(
-            "weather"
-        ),
+        "origin", pl.col("time_hour").alias("before"), pl.struct(observed).alias("weather")
     )
     return (
         flights.join(weather.unique(["origin", "before"]), on=["origin", "before"], how="left")

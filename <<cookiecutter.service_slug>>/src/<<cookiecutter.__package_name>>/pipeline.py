@@ -7,9 +7,10 @@ from datetime import timedelta
 
 import luigi
 
-from <<cookiecutter.__package_name>>.data import ingest
-from <<cookiecutter.__package_name>>.training import train
 from mlservice import PeriodParameter, Task, WeekParameter, weeks_before
+
+from .data import ingest
+from .training import train
 
 
 class Ingest(Task):

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from <<cookiecutter.__package_name>>.checks import CHECKS
-from <<cookiecutter.__package_name>>.data import LATE_MINUTES, requests
-from <<cookiecutter.__package_name>>.features import FEATURES, matrix
-from <<cookiecutter.__package_name>>.model import fit, predict, save
 from mlservice import accept_model, job
+
+from .checks import CHECKS
+from .data import LATE_MINUTES, requests
+from .features import FEATURES, matrix
+from .model import fit, predict, save
 
 
 @job(memory_mb=(1024, 2048, 4096))

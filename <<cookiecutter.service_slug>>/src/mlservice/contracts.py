@@ -86,11 +86,13 @@ def _faults(error: jsonschema_rs.ValidationError) -> list[Fault]:
     if isinstance(kind, jsonschema_rs.ValidationErrorKind.Required):
         return [Fault("/".join([*path, str(kind.property)]), None, "is missing")]
     if isinstance(kind, jsonschema_rs.ValidationErrorKind.AdditionalProperties):
-        return [
-            Fault("/".join([*path, _shortened(name)]), _shown(error.instance[name]), "is unknown")
-            for name in list(kind.unexpected)[:_MOST_FAULTS]
-        ]
+        names = list(kind.unexpected)[:_MOST_FAULTS]
+        return [_unknown(path, name, error.instance) for name in names]
     return [Fault("/".join(path) or "(the whole message)", _shown(error.instance), rule)]
+
+
+def _unknown(path: list[str], name: str, instance: Any) -> Fault:
+    return Fault("/".join([*path, _shortened(name)]), _shown(instance[name]), "is unknown")
 
 
 def _shown(value: Any) -> Any:

@@ -78,7 +78,9 @@ def open_model_side(package: str) -> ModelSide:
     model = _module(package, "model")
     checks = _get(_module(package, "checks"), "CHECKS", "CHECKS = QualityChecks(low=0, high=1)")
     if not isinstance(checks, QualityChecks):
-        raise DoorError(f"{package}.checks.CHECKS is a {type(checks).__name__}: make it QualityChecks")
+        raise DoorError(
+            f"{package}.checks.CHECKS is a {type(checks).__name__}: make it QualityChecks"
+        )
     return ModelSide(
         _function(model, "load", "def load(folder): ..."),
         _function(model, "predict", "def predict(model, rows): ..."),

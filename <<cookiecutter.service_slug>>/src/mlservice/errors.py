@@ -117,9 +117,7 @@ class Fault:
 class RequestRefused(MlserviceError):
     """A request that is answered with an error (problem details, RFC 9457)."""
 
-    def __init__(
-        self, status: int, code: str, detail: str, faults: Sequence[Fault] = ()
-    ) -> None:
+    def __init__(self, status: int, code: str, detail: str, faults: Sequence[Fault] = ()) -> None:
         """Keep the HTTP ``status``, the machine-readable ``code`` and the faults by field."""
         super().__init__(detail)
         self.status = status

@@ -29,7 +29,9 @@ def artifact_path(service: str, task: str, parameters: Mapping[str, str], code: 
 
 def _safe(text: str) -> str:
     """``text`` with everything but letters, digits, ``_``, ``-``, ``.`` and ``:`` as %XX."""
-    return quote(text, safe=":").replace("~", "%7E") if text.strip(".") else text.replace(".", "%2E")
+    return (
+        quote(text, safe=":").replace("~", "%7E") if text.strip(".") else text.replace(".", "%2E")
+    )
 
 
 def _bounded(part: str) -> str:

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
-from obstore.store import LocalStore, S3Store
+from obstore.store import LocalStore, S3Config, S3Store
 
 from mlservice.errors import ArtifactExists, ArtifactNotFound, StoreError
 
@@ -140,10 +140,11 @@ class ObjectStore:
 
 def _s3_store(root: str, endpoint: str, region: str) -> S3Store:
     plain = endpoint.startswith("http://")
+    place: S3Config = {"endpoint": endpoint} if endpoint else {}
     return S3Store.from_url(
         root,
         region=region,
-        endpoint=endpoint or None,
+        config=place,
         client_options={"allow_http": plain, "connect_timeout": "5s", "timeout": "300s"},
         retry_config={"max_retries": 3},
     )

@@ -56,8 +56,7 @@ def _train(settings: Settings, environ: Mapping[str, str]) -> tuple[Artifact, da
     started = time.monotonic()
     outcome = run_pipeline(task, settings.pipeline.workers)
     seconds = time.monotonic() - started
-    done = f"{outcome.ran} tasks ran in {seconds:.0f} s" if outcome.ran else "made by an earlier run"
-    print(f"  {done}")
+    print(f"  {outcome.ran} tasks ran in {seconds:.0f} s" if outcome.ran else "  made earlier")
     return outcome.artifact, period
 
 

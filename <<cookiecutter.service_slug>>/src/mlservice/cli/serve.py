@@ -26,7 +26,10 @@ def add_parser(verbs: Any) -> None:
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument(
-            "--model", metavar="URI", default="latest", help="the model's artifact (default: latest)"
+            "--model",
+            metavar="URI",
+            default="latest",
+            help="the model's artifact (default: latest)",
         )
         command.set_defaults(run=run)
 

@@ -47,7 +47,9 @@ Send = Callable[[Sequence[bytes], Sequence[int], float], Awaitable[Reply]]
 class Coalescer:
     """Collects rows and sends them in batches; belongs to one event loop."""
 
-    def __init__(self, send: Send, *, max_rows: int, max_queue: int, max_in_flight: int = 2) -> None:
+    def __init__(
+        self, send: Send, *, max_rows: int, max_queue: int, max_in_flight: int = 2
+    ) -> None:
         """Send batches by ``send(rows, timeouts in ms, timeout in s)``, with these bounds.
 
         ``max_in_flight`` of 2 lets the worker find the next batch when one is done.
@@ -118,7 +120,7 @@ class Coalescer:
                     "prediction_failed",
                     f"the worker sent {len(reply.scores)} scores for {len(batch)} rows",
                 )
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, every caller must hear of it
             for entry in batch:
                 _fail(entry.future, error)
         else:

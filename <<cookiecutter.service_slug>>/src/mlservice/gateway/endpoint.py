@@ -26,6 +26,7 @@ from mlservice.settings import GatewaySettings
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers = tuple[tuple[bytes, bytes], ...]
 
 _REQUEST_ID = re.compile(rb"[\w.:-]{1,64}")
 _LONGEST_TIMEOUT_MS = 600_000
@@ -63,8 +64,8 @@ class PredictEndpoint:
         started = asyncio.get_running_loop().time()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         request_id = _request_id(headers)
-        status, extra = 200, ()
-        kind = b"application/json"
+        status, kind = 200, b"application/json"
+        extra: Headers = ()
         try:
             if scope["method"] != "POST":
                 raise RequestRefused(405, "method_not_allowed", "use POST")
@@ -91,9 +92,7 @@ class PredictEndpoint:
     async def _answer(self, body: bytes, deadline: float, request_id: str) -> bytes:
         message = parse(body)
         if faults := self._request.faults(message):
-            raise RequestRefused(
-                422, "invalid_request", "the request breaks its contract", faults
-            )
+            raise RequestRefused(422, "invalid_request", "the request breaks its contract", faults)
         row = self._packer.pack(self._side.features(message))
         if trouble := self._worker.trouble:
             raise Unavailable(trouble)
@@ -147,7 +146,7 @@ def _too_large(limit: int) -> RequestRefused:
     return RequestRefused(413, "too_large", f"a request may have {limit} bytes")
 
 
-def _headers_of(error: RequestRefused) -> tuple[tuple[bytes, bytes], ...]:
+def _headers_of(error: RequestRefused) -> Headers:
     if isinstance(error, Unavailable):
         return ((b"retry-after", b"1"),)
     return ((b"allow", b"POST"),) if error.status == 405 else ()

@@ -1,4 +1,4 @@
-"""Jobs: plain typed functions that turn artifacts into an artifact, each in a process of its own."""
+"""Jobs: plain typed functions that turn artifacts into one, each in a process of its own."""
 
 from mlservice.jobs.executor import Executor, LocalExecutor
 from mlservice.jobs.job import Job, find_job, job

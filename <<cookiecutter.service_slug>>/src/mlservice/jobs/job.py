@@ -26,7 +26,7 @@ from pydantic import TypeAdapter, ValidationError
 from mlservice.errors import JobError
 
 _JOBS: dict[str, Job] = {}
-_IMPORT = re.compile(r"^\s*(?:from|import)\s+([\w.]+)(?:\s+import\s+([\w., ()]+))?", re.MULTILINE)
+_IMPORT = re.compile(r"^\s*(?:from|import)\s+([\w.]+)(?:\s+import\s+([^#\n]+))?", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Job:
 
     @cached_property
     def code(self) -> str:
-        """Version of the job's code: a hash of its module and of those of its package it imports."""
+        """Version of the code: a hash of the job's module and the owner's modules it imports."""
         module = self.function.__module__
         digest = hashlib.sha256()
         for name, file in sorted(_closure(module, module.partition(".")[0]).items()):
@@ -158,6 +158,7 @@ def _closure(module: str, package: str) -> dict[str, Path]:
             continue
         found[name] = Path(file)
         for base, names in _IMPORT.findall(found[name].read_text("utf-8")):
-            if base == package or base.startswith(f"{package}."):
-                todo += [base, *(f"{base}.{part}" for part in re.findall(r"\w+", names))]
+            full = f"{package}.{base.strip('.')}".rstrip(".") if base.startswith(".") else base
+            if full == package or full.startswith(f"{package}."):
+                todo += [full, *(f"{full}.{part}" for part in re.findall(r"\w+", names))]
     return found

@@ -7,6 +7,7 @@ period ask for the same artifact. Weeks begin on Monday.
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import luigi
 
@@ -29,7 +30,7 @@ class HourParameter(luigi.DateHourParameter):
 class ThreeHourParameter(luigi.DateHourParameter):
     """Three hours that begin at 00, 03, 06 ..., written 2013-10-07T03."""
 
-    def __init__(self, **options: object) -> None:
+    def __init__(self, **options: Any) -> None:
         """Take Luigi's options for a parameter."""
         super().__init__(interval=3, **options)
 
@@ -41,7 +42,7 @@ class DayParameter(luigi.DateParameter):
 class WeekParameter(luigi.DateParameter):
     """A week, written as its Monday, 2013-10-07."""
 
-    def __init__(self, **options: object) -> None:
+    def __init__(self, **options: Any) -> None:
         """Take Luigi's options for a parameter."""
         super().__init__(interval=7, start=_MONDAY, **options)
 

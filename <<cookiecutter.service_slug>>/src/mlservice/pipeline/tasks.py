@@ -20,7 +20,6 @@ from mlservice.errors import MlserviceError, PipelineError
 from mlservice.jobs import Executor, Job, JobCall, find_job
 
 
-
 @dataclass(frozen=True)
 class Failure:
     """A task that failed, and why."""
@@ -70,6 +69,10 @@ class Task(luigi.Task):
 
     job: ClassVar[Any]
     runtime: ClassVar[Runtime]
+
+    def __init__(self, *values: Any, **named: Any) -> None:
+        """Take the values of the task's parameters; Luigi's own is without types."""
+        super().__init__(*values, **named)  # type: ignore[no-untyped-call]  # Luigi's own
 
     def inputs(self) -> Mapping[str, Sequence[Task] | Task]:
         """The tasks whose artifacts the job takes, by the name of the job's input."""

@@ -13,7 +13,7 @@ from typing import Any
 from luigi import scheduler, worker
 
 
-class TaskThread(worker.TaskProcess):  # type: ignore[misc]  # Luigi is not typed
+class TaskThread(worker.TaskProcess):
     """Runs a task in a thread, behind the face of a process that Luigi expects."""
 
     exitcode = 0
@@ -31,7 +31,7 @@ class TaskThread(worker.TaskProcess):  # type: ignore[misc]  # Luigi is not type
         """Do nothing: a thread cannot be ended, and its job is ended by the executor."""
 
 
-class ThreadedWorker(worker.Worker):  # type: ignore[misc]  # Luigi is not typed
+class ThreadedWorker(worker.Worker):
     """A Luigi worker with threads."""
 
     def _create_task_process(self, task: Any) -> TaskThread:
