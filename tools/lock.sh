@@ -22,5 +22,5 @@ for framework in lightgbm catboost sklearn; do
     done
 done
 "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-    --no-annotate requirements.in --constraint "$scratch/lightgbm/requirements/dev.lock" \
-    --output-file requirements.lock
+    --no-annotate --override "$scratch/lightgbm/requirements/overrides.txt" requirements.in \
+    --constraint "$scratch/lightgbm/requirements/dev.lock" --output-file requirements.lock

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import keyword
 import re
 import sys
 from pathlib import Path
@@ -71,12 +70,6 @@ def cookiecutter_names(questions: dict[str, Question]) -> dict[str, str]:
     return {key: name(key, question) for key, question in questions.items()}
 
 
-def reserved_names(modules: set[str]) -> list[str]:
-    """Package names that no service may take: keywords, and ``modules`` beside the standard ones."""
-    names = set(keyword.kwlist) | set(keyword.softkwlist) | set(sys.stdlib_module_names) | modules
-    return sorted(name for name in names if re.fullmatch("[a-z][a-z0-9_]*", name))
-
-
 def _value(question: Question, names: dict[str, str]) -> Any:
     if "choices" in question:
         default = question["default"]
@@ -86,7 +79,7 @@ def _value(question: Question, names: dict[str, str]) -> Any:
 
 
 def _renamed(expression: str, names: dict[str, str]) -> str:
-    """``expression`` with the names of the questions as cookiecutter knows them, inside blocks only."""
+    """``expression`` with the questions' names as cookiecutter knows them, in its blocks only."""
 
     def block(match: re.Match[str]) -> str:
         return re.sub(

@@ -10,14 +10,17 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
-from obstore.store import LocalStore, S3Config, S3Store
+from obstore.store import LocalStore, S3Store
 
 from mlservice.errors import ArtifactExists, ArtifactNotFound, StoreError
+
+if TYPE_CHECKING:
+    from obstore.store import S3Config
 
 _CHUNK = 8 * 1024 * 1024
 
@@ -159,24 +162,22 @@ def _translated(uri: str) -> Iterator[None]:
         raise ArtifactExists(f"{uri}: is there already, and artifacts are not replaced") from error
     except FileNotFoundError as error:
         raise ArtifactNotFound(f"{uri}: there is no such object") from error
-    except OSError as error:
+    except (OSError, BaseError) as error:
         raise StoreError(f"{uri}: {_reason(error)}: {_remedy(error)}") from error
-    except BaseError as error:
-        raise StoreError(
-            f"{uri}: {_reason(error)}: check [artifacts] in service.toml, the credentials in the "
-            "environment and whether the store can be reached"
-        ) from error
 
 
 def _reason(error: Exception) -> str:
     return str(error).splitlines()[0].strip() if str(error) else type(error).__name__
 
 
-def _remedy(error: OSError) -> str:
+def _remedy(error: Exception) -> str:
     text = str(error)
     if "No space left" in text:
         return "the disk is full: free some space and run again, what is complete stays"
     if "Permission denied" in text or "Read-only" in text:
         user = os.environ.get("USER", "this user")
         return f"give {user} the right to write there, or change [artifacts] root in service.toml"
-    return "check [artifacts] root in service.toml"
+    return (
+        "check [artifacts] root in service.toml, the credentials in the environment and whether "
+        "the store can be reached"
+    )

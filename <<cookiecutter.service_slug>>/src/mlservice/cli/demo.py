@@ -31,6 +31,7 @@ def add_parser(verbs: Any) -> None:
 
 def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     log_as_text()
+    environ = {**environ, "MLSERVICE_ARTIFACTS__ROOT": ".mlservice/artifacts"}
     settings = read_settings(environ)
     model, period = _train(settings, environ)
     _say(2, "Serving it: a gateway (HTTP) and a worker (gRPC), two processes")

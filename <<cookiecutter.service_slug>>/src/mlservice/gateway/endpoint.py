@@ -30,6 +30,7 @@ Headers = tuple[tuple[bytes, bytes], ...]
 
 _REQUEST_ID = re.compile(rb"[\w.:-]{1,64}")
 _LONGEST_TIMEOUT_MS = 600_000
+_READ_ON = 32
 log = logging.getLogger("mlservice.gateway")
 
 
@@ -69,7 +70,7 @@ class PredictEndpoint:
         try:
             if scope["method"] != "POST":
                 raise RequestRefused(405, "method_not_allowed", "use POST")
-            body = await self._body(headers, receive)
+            body = await self._body(receive)
             answer = await self._answer(body, started + self._timeout(headers), request_id)
         except RequestRefused as error:
             status, kind = error.status, b"application/problem+json"
@@ -107,18 +108,20 @@ class PredictEndpoint:
             raise RequestRefused(500, "invalid_response", "the response breaks its contract")
         return orjson.dumps(response)
 
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+    async def _body(self, receive: Receive) -> bytes:
         limit = self._settings.max_request_bytes
-        announced = headers.get(b"content-length", b"0")
-        if announced.isdigit() and int(announced) > limit:
-            raise _too_large(limit)
         message = await receive()
         body: bytes = message.get("body", b"")
-        while message.get("more_body"):
+        size = len(body)
+        # A body that is too large is read on for a while and dropped: a caller that is cut off
+        # while it sends would see a broken connection instead of the answer.
+        while message.get("more_body") and size <= limit * _READ_ON:
             message = await receive()
-            body += message.get("body", b"")
-            if len(body) > limit:
-                raise _too_large(limit)
+            part = message.get("body", b"")
+            size += len(part)
+            body = body + part if size <= limit else b""
+        if size > limit:
+            raise _too_large(limit)
         if message["type"] == "http.disconnect":
             raise RequestRefused(400, "disconnected", "the caller left before its request ended")
         return body

@@ -71,10 +71,10 @@ class _Server(uvicorn.Server):
         self._drain = drain
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Drain on the first signal; stop at once on the second."""
-        if self._gateway.predict.draining or sig == signal.SIGINT:
-            super().handle_exit(sig, frame)
+        """Drain and then stop; a second signal stops at once. uvicorn calls this."""
+        if self._gateway.predict.draining:
+            self.force_exit = self.should_exit = True
             return
         self._gateway.predict.draining = True
-        loop = asyncio.get_running_loop()
-        loop.call_later(self._drain, lambda: uvicorn.Server.handle_exit(self, sig, frame))
+        wait = 0 if sig == signal.SIGINT else self._drain
+        asyncio.get_running_loop().call_later(wait, setattr, self, "should_exit", True)

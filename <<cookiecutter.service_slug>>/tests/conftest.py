@@ -1,0 +1,70 @@
+"""What all tests share: the service's settings and the model of its demo period.
+
+The model is made once and then found in the artifact store, like any artifact: a change of the
+code that makes it names another one.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+
+from mlservice.artifacts import Artifact, Store, open_store
+from mlservice.contracts import Contract
+from mlservice.door import RequestSide, demo_period, open_model_side, open_request_side
+from mlservice.pipeline import parse_period
+from mlservice.pipeline.run import root_task, run_pipeline
+from mlservice.settings import Settings, load_settings
+from mlservice.worker.slot import ModelSlot, load_slot
+
+FOLDER = Path(__file__).resolve().parent.parent
+
+hypothesis_settings.register_profile("default", deadline=None, derandomize=True, max_examples=100)
+hypothesis_settings.register_profile("nightly", deadline=None, max_examples=5000)
+hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(scope="session")
+def environ() -> dict[str, str]:
+    """The environment, with artifacts on this machine whatever service.toml says."""
+    return {**os.environ, "MLSERVICE_ARTIFACTS__ROOT": ".mlservice/artifacts"}
+
+
+@pytest.fixture(scope="session")
+def settings(environ: dict[str, str]) -> Settings:
+    return load_settings(FOLDER, environ)
+
+
+@pytest.fixture(scope="session")
+def store(settings: Settings) -> Store:
+    return open_store(settings.artifact_root)
+
+
+@pytest.fixture(scope="session")
+def request_side(settings: Settings) -> RequestSide:
+    return open_request_side(settings.service.package)
+
+
+@pytest.fixture(scope="session")
+def request_contract(settings: Settings) -> Contract:
+    return Contract.load(settings.contracts / "request.schema.json")
+
+
+@pytest.fixture(scope="session")
+def response_contract(settings: Settings) -> Contract:
+    return Contract.load(settings.contracts / "response.schema.json")
+
+
+@pytest.fixture(scope="session")
+def model(settings: Settings, store: Store, environ: dict[str, str]) -> Artifact:
+    """The model of the demo period."""
+    period = parse_period(demo_period(settings.service.package), settings.pipeline.retrain_every)
+    task = root_task(settings, store, period, {}, environ)
+    return run_pipeline(task, settings.pipeline.workers).artifact
+
+
+@pytest.fixture(scope="session")
+def slot(settings: Settings, model: Artifact) -> ModelSlot:
+    """The model, loaded as a worker loads it."""
+    return load_slot(model, open_model_side(settings.service.package))

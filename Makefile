@@ -1,0 +1,52 @@
+# All commands of the template; `make help` lists them. People and CI call the same ones.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SERVICE := <<cookiecutter.service_slug>>
+SOURCES := bench hooks template_tests tools cookiecutter_refuse.py
+# Python files that both engines would copy must not be left in the service's folder.
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
+
+.PHONY: help setup demo test test-servers lint format bench questions lock
+
+help:  ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## Install everything into .venv
+
+$(READY): requirements.lock requirements.in
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else f"make: PYTHON={sys.executable} is Python {v[0]}.{v[1]}: 3.11, 3.12 or 3.13 is needed, name one by make PYTHON=python3.12")'
+	@echo "Installing into $(VENV) (about two minutes, once) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	@touch $@
+
+demo:  ## Render a service, train it, serve it, predict; KEEP=1 leaves it running
+	@PYTHON="$(PYTHON)" tools/demo.sh $(if $(KEEP),KEEP=1)
+
+test: $(READY)  ## Run all tests that need Python alone
+	@$(BIN)/pytest -m "not servers"
+
+test-servers: $(READY)  ## Run the tests that need tools from elsewhere, and fetch those
+	@commands=$$(tools/servers.sh) && PATH="$$commands:$$PATH" $(BIN)/pytest -m servers
+
+lint: $(READY)  ## Check the template's own code, and what both engines share
+	@$(BIN)/ruff format --check $(SOURCES)
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/mypy $(SOURCES)
+	@$(BIN)/python tools/questions.py --check
+
+format: $(READY)  ## Format the code and apply the linter's safe fixes
+	@$(BIN)/ruff format $(SOURCES) "$(SERVICE)" && $(BIN)/ruff check --fix $(SOURCES)
+
+bench: $(READY)  ## Measure serving and rendering; PEERS=1 adds other frameworks
+	@$(BIN)/python -m bench
+
+questions: $(READY)  ## Make cookiecutter.json from copier.yml
+	@$(BIN)/python tools/questions.py
+
+lock: $(READY)  ## Resolve all requirements to lock files
+	@tools/lock.sh $(CURDIR)/$(BIN)/uv

@@ -1,0 +1,86 @@
+"""What the template's tests share: rendered services and the toy service."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SERVICE = ROOT / "<<cookiecutter.service_slug>>"
+TOY = Path(__file__).resolve().parent / "toy"
+PERIOD = "2024-01-02T00"
+
+
+def clean_environ() -> dict[str, str]:
+    """The environment without what could change a command's meaning in a test."""
+    dropped = ("GIT_", "MLSERVICE_", "COOKIECUTTER_", "COPIER_", "PYTHONPATH")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
+    return {**kept, "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A copy of the toy service in a folder of its own."""
+
+    folder: Path
+    environ: dict[str, str] = field(default_factory=dict)
+
+    def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        """Run ``mlservice`` with ``arguments`` to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "mlservice", *arguments],
+            cwd=self.folder,
+            env={**self.environ, **environ},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def start(self, *arguments: str, **environ: str) -> subprocess.Popen[str]:
+        """Start ``mlservice`` with ``arguments``."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "mlservice", *arguments],
+            cwd=self.folder,
+            env={**self.environ, **environ},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def train(self, **parameters: object) -> str:
+        """Make a model; returns its URI."""
+        settings = [f"--set={name}={value}" for name, value in parameters.items()]
+        result = self.run("pipeline", "run", "--period", PERIOD, *settings)
+        assert result.returncode == 0, result.stderr
+        lines = [line for line in result.stdout.splitlines() if line.startswith("artifact")]
+        return lines[0].split()[1]
+
+
+MakeToy = Callable[[], Toy]
+
+
+@pytest.fixture(scope="session")
+def make_toy(tmp_path_factory: pytest.TempPathFactory) -> MakeToy:
+    """Makes fresh copies of the toy service."""
+
+    def make() -> Toy:
+        folder = tmp_path_factory.mktemp("toy") / "toy"
+        shutil.copytree(TOY, folder)
+        path = os.pathsep.join([str(SERVICE / "src"), str(folder / "src")])
+        return Toy(folder, {**clean_environ(), "PYTHONPATH": path})
+
+    return make
+
+
+@pytest.fixture
+def toy(make_toy: MakeToy) -> Toy:
+    """A fresh toy service."""
+    return make_toy()

@@ -1,0 +1,234 @@
+"""A data scientist's day: a fresh service is installed, checked, tested, shown and committed to.
+
+Everything is done by the commands of the rendered service, installed from its own files.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from template_tests.conftest import clean_environ
+from template_tests.rendering import Answers, cookiecutter, copier, git, run, template_repository
+
+DEFAULTS: Answers = {}
+OTHERS: list[Answers] = [
+    {
+        "service_slug": "zz-catboost",
+        "framework": "catboost",
+        "description": "Größe: 'x' & <y> #1",
+        "owner_email": "o'brien@example.co.uk",
+        "retrain_every": "three-hours",
+        "artifact_store": "s3",
+    },
+    {"service_slug": "sk", "framework": "sklearn", "retrain_every": "week"},
+]
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return template_repository(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture(scope="module")
+def service(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A service with the default answers, installed by its own `make setup`."""
+    folder = tmp_path_factory.mktemp("life")
+    assert cookiecutter(template, folder, DEFAULTS).returncode == 0
+    return installed(folder / "flight-delay")
+
+
+def installed(folder: Path) -> Path:
+    result = run(["make", "setup"], folder)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return folder
+
+
+def make(folder: Path, *arguments: str) -> str:
+    """Run make; returns what it prints."""
+    result = run(["make", "--no-print-directory", *arguments], folder)
+    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-2000:]
+    return result.stdout + result.stderr
+
+
+def test_a_fresh_service_is_green_before_its_first_edit(service: Path) -> None:
+    make(service, "lint")
+    assert " passed" in make(service, "test")
+    assert git(service, "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize("answers", OTHERS, ids=lambda answers: answers["framework"])
+def test_it_is_green_with_every_other_answer_too(
+    template: Path, tmp_path: Path, answers: Answers
+) -> None:
+    assert copier(template, tmp_path, answers, "service").returncode == 0
+    folder = tmp_path / "service"
+    make(folder, "init")
+    installed(folder)
+    make(folder, "lint")
+    assert " passed" in make(folder, "test")
+    commit(folder, "src/x.py", None, "feat: nothing yet")
+
+
+def test_help_lists_every_command(service: Path) -> None:
+    shown = make(service)
+    for command in ("setup", "demo", "test", "lint", "upgrade", "lock"):
+        assert f"make {command} " in shown
+
+
+def test_the_demo_trains_serves_predicts_and_stops_what_it_started(service: Path) -> None:
+    shown = make(service, "demo")
+    assert "what happened" in shown
+    assert "baseline_loss" in shown
+    assert "late_probability" in shown
+    assert ".mlservice/artifacts" in shown
+    assert processes(service) == []
+    start = time.monotonic()
+    assert "made earlier" in make(service, "demo")
+    assert time.monotonic() - start < 30
+
+
+def test_a_demo_that_is_kept_runs_until_ctrl_c_and_its_curl_lines_work(service: Path) -> None:
+    demo = subprocess.Popen(
+        ["make", "--no-print-directory", "demo", "KEEP=1"],
+        cwd=service,
+        env=clean_environ(),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert demo.stdout is not None
+    lines: list[str] = []
+    try:
+        while len(lines) < 3:
+            line = demo.stdout.readline()
+            assert line, "the demo ended early"
+            if line.startswith("curl"):
+                lines.append(line.strip())
+        for line in lines:
+            answer = run(["sh", "-c", f"{line} --fail"], service)
+            assert answer.returncode == 0, line
+            assert answer.stdout
+    finally:
+        subprocess.run(["kill", "-INT", f"-{demo.pid}"], check=False)
+        demo.communicate(timeout=30)
+    assert processes(service) == []
+    with pytest.raises(httpx2.ConnectError):
+        httpx2.get("http://127.0.0.1:8000/live")
+
+
+def test_a_demo_that_is_stopped_in_the_middle_leaves_nothing_running(service: Path) -> None:
+    source = service / "src" / "flight_delay" / "features.py"
+    text = source.read_text("utf-8")
+    source.write_text(text + "\n# changed, so that it trains\n", "utf-8")
+    try:
+        demo = subprocess.Popen(
+            ["make", "--no-print-directory", "demo"],
+            cwd=service,
+            env=clean_environ(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        time.sleep(3)
+        subprocess.run(["kill", f"-{signal.SIGINT.value}", f"-{demo.pid}"], check=True)
+        assert demo.wait(30) != 0
+    finally:
+        source.write_text(text, "utf-8")
+    assert processes(service) == []
+
+
+def processes(folder: Path) -> list[str]:
+    """Command lines of the service's processes that run."""
+    time.sleep(0.5)
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
+    return [line for line in listed.stdout.splitlines() if str(folder / ".venv") in line]
+
+
+# Commits ---------------------------------------------------------------------------------
+
+
+def commit(folder: Path, name: str, text: str | None, message: str) -> str:
+    """Commit a file with ``text`` through the hooks; returns what was said, "" when it went in."""
+    target = folder / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text('"""A module."""\n' if text is None else text, "utf-8")
+    environ = {**clean_environ(), "PRE_COMMIT_COLOR": "never"}
+    for variable in ("AUTHOR", "COMMITTER"):
+        environ |= {f"GIT_{variable}_NAME": "t", f"GIT_{variable}_EMAIL": "t@example.com"}
+    git(folder, "add", "--force", name)
+    result = run(["git", "commit", "--message", message], folder, environ)
+    return "" if result.returncode == 0 else result.stdout + result.stderr
+
+
+PLATFORM = "src/mlservice/extra.py"
+OWNER = "src/flight_delay/extra.py"
+VIOLATIONS = [
+    ("format (ruff)", OWNER, '"""A module."""\nx = {  "a":1 }\n'),
+    ("lint (ruff)", OWNER, '"""A module."""\n\nimport os\n'),
+    ("types (mypy, strict)", OWNER, '"""A module."""\n\nx: int = "one"\n'),
+    ("imports go one way", PLATFORM, '"""A module."""\n\nimport flight_delay as flight_delay\n'),
+    ("imports go one way", "src/mlservice/errors.py", "import mlservice.cli as cli\n"),
+    ("JSON is valid", "contracts/x.json", "{"),
+    ("YAML is valid", "x.yml", "a: [\n"),
+    ("TOML is valid", "x.toml", "a = \n"),
+    ("contracts are JSON Schemas", "contracts/x.schema.json", '{"type": "objekt"}\n'),
+    ("follows GitLab's schema", ".gitlab-ci.yml", "lint:\n  script: 1\n  stages: 2\n"),
+    ("follows from predict.proto", "src/mlservice/protocol/predict_pb2.py", "# edited\n"),
+    ("lock files cover", "requirements/service.in", "no-such-package\n"),
+    ("no secrets", "x.txt", "aws_secret = 'AKIAIOSFODNN7EXAMPLA'\n"),
+    ("no large files", "x.bin", "x" * 2_000_000),
+    ("no conflict markers", "x.txt", "<" * 7 + " ours\na\n" + "=" * 7 + "\nb\n" + ">" * 7 + " b\n"),
+    ("no .rej files", "x.rej", "left over\n"),
+]
+
+
+@pytest.mark.parametrize(("check", "name", "text"), VIOLATIONS)
+def test_a_violation_cannot_be_committed(service: Path, check: str, name: str, text: str) -> None:
+    before = git(service, "rev-parse", "HEAD")
+    try:
+        said = commit(service, name, text, "feat: something")
+    finally:
+        git(service, "reset", "--hard", before)
+    failed = [line for line in said.splitlines() if line.endswith("Failed")]
+    assert any(check in line for line in failed), said
+
+
+@pytest.mark.parametrize("message", ["work", "Fixed it", "feat something"])
+def test_a_message_that_is_not_conventional_is_refused(service: Path, message: str) -> None:
+    before = git(service, "rev-parse", "HEAD")
+    said = commit(service, OWNER, None, message)
+    git(service, "reset", "--hard", before)
+    assert "commit message is conventional" in said
+
+
+def test_good_work_is_committed(service: Path) -> None:
+    assert commit(service, OWNER, None, "feat: a module of our own") == ""
+    assert git(service, "log", "-1", "--format=%s") == "feat: a module of our own"
+
+
+# CI --------------------------------------------------------------------------------------
+
+
+@pytest.mark.servers
+def test_ci_runs_its_stages_and_fails_where_a_check_fails(service: Path, tmp_path: Path) -> None:
+    """By gitlab-ci-local, with the shell executor, in a copy of the repository."""
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "--quiet", str(service), str(clone))
+    git(clone, "remote", "set-url", "origin", "git@gitlab.example.com:ml/flight-delay.git")
+    command = ["gitlab-ci-local", "--force-shell-executor", "--no-artifacts-to-source"]
+    command += ["--shell-isolation"]
+    listed = run([*command, "--list"], clone)
+    assert "lint" in listed.stdout, listed.stderr
+    assert "upgrade-check" not in listed.stdout
+    result = run(command, clone, timeout=900)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-2000:]
+    (clone / "src" / "flight_delay" / "extra.py").write_text("import os\n", "utf-8")
+    git(clone, "add", "--all")
+    broken = run([*command, "lint"], clone, timeout=900)
+    assert broken.returncode != 0

@@ -1,0 +1,36 @@
+"""Makes a model of hours."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+from mlservice import accept_model, job
+
+from .checks import CHECKS
+from .features import FEATURES
+from .model import Model, predict, save
+
+
+@job(memory_mb=(64, 128))
+def fit(hours: list[Path], output: Path, *, slope: float, padding: int = 0) -> dict[str, float]:
+    """Write a model with the slope, and check it; TOY_FAIL and TOY_WAIT make trouble."""
+    if os.environ.get("TOY_FAIL"):
+        raise ValueError("the data of this hour are broken")
+    time.sleep(float(os.environ.get("TOY_WAIT", "0")))
+    x = np.concatenate([np.load(folder / "rows.npy") for folder in hours])
+    model = Model(slope, "p" * padding)
+    save(model, output)
+    inputs = np.column_stack([x, np.zeros_like(x)])
+    return accept_model(
+        CHECKS,
+        features=FEATURES,
+        rows=inputs,
+        labels=x,
+        scores=predict(model, inputs),
+        baseline=float(x.mean()),
+        output=output,
+    )
