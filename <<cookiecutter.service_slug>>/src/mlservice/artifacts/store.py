@@ -93,12 +93,12 @@ class ObjectStore:
 
     def create(self, key: str, content: bytes) -> None:
         """See ``Store``."""
-        with _translated(f"{self._root}/{key}"):
+        with _translated(f"{self._root}/{key}"), _a_place():
             obstore.put(self._store, key, content, mode="create")
 
     def upload(self, key: str, source: Path) -> None:
         """See ``Store``."""
-        with _translated(f"{self._root}/{key}"):
+        with _translated(f"{self._root}/{key}"), _a_place():
             obstore.put(self._store, key, source, chunk_size=_CHUNK)
 
     def read(self, key: str) -> bytes:
@@ -164,6 +164,15 @@ def _translated(uri: str) -> Iterator[None]:
         raise ArtifactNotFound(f"{uri}: there is no such object") from error
     except (OSError, BaseError) as error:
         raise StoreError(f"{uri}: {_reason(error)}: {_remedy(error)}") from error
+
+
+@contextmanager
+def _a_place() -> Iterator[None]:
+    """A write that finds nothing to write to is the store's fault, not a missing object."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise OSError("the bucket or folder does not exist") from error
 
 
 def _reason(error: Exception) -> str:

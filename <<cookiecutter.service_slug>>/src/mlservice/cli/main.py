@@ -26,6 +26,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     for verb in (pipeline, artifacts, serve, demo, upgrade, job):
         verb.add_parser(verbs)
     arguments = parser.parse_args(argv)
+    # Also where a shell started this in the background, which ignores Ctrl-C otherwise.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code: int = arguments.run(arguments, environ)

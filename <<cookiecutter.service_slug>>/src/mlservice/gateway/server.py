@@ -70,7 +70,7 @@ class _Server(uvicorn.Server):
         self._gateway = gateway
         self._drain = drain
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+    def handle_exit(self, sig: int, _: FrameType | None) -> None:
         """Drain and then stop; a second signal stops at once. uvicorn calls this."""
         if self._gateway.predict.draining:
             self.force_exit = self.should_exit = True
