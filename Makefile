@@ -10,7 +10,7 @@ SOURCES := bench hooks template_tests tools cookiecutter_refuse.py
 # Python files that both engines would copy must not be left in the service's folder.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 
-.PHONY: help setup demo test test-servers lint format bench questions lock
+.PHONY: help setup demo test test-servers lint format bench questions reference lock
 
 help:  ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,12 +38,16 @@ lint: $(READY)  ## Check the template's own code, and what both engines share
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/mypy $(SOURCES)
 	@$(BIN)/python tools/questions.py --check
+	@PYTHONPATH="$(SERVICE)/src" $(BIN)/python tools/reference.py --check
 
 format: $(READY)  ## Format the code and apply the linter's safe fixes
 	@$(BIN)/ruff format $(SOURCES) "$(SERVICE)" && $(BIN)/ruff check --fix $(SOURCES)
 
 bench: $(READY)  ## Measure serving and rendering; PEERS=1 adds other frameworks
 	@$(BIN)/python -m bench
+
+reference: $(READY)  ## Make the service's pages on settings and commands from the code
+	@PYTHONPATH="$(SERVICE)/src" $(BIN)/python tools/reference.py
 
 questions: $(READY)  ## Make cookiecutter.json from copier.yml
 	@$(BIN)/python tools/questions.py

@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
+from mlservice.address import listen
 from mlservice.errors import MlserviceError
 from mlservice.settings import load_settings
 
@@ -24,6 +25,8 @@ _READY_SECONDS = 60.0
 _POLL_SECONDS = 0.1
 _STOP_SECONDS = 20.0
 _RESTART_SECONDS = 1.0
+_QUICK_SECONDS = 10.0
+_MOST_QUICK_ENDS = 3
 
 
 class LocalService:
@@ -37,7 +40,8 @@ class LocalService:
         Addresses come from the settings (or ``free_ports``). Logs go to the files
         ``gateway.log`` and ``worker.log`` in ``logs``, or to standard error.
         """
-        gateway = load_settings(folder, environ).gateway
+        self._settings = load_settings(folder, environ)
+        gateway = self._settings.gateway
         self.url = f"http://{gateway.host}:{gateway.port}"
         self._folder = folder
         self._environ = dict(environ)
@@ -47,10 +51,18 @@ class LocalService:
             "gateway": ["serve", "gateway"],
         }
         self._files = ExitStack()
+        self._started: dict[str, float] = {}
+        self._quick_ends: dict[str, int] = {}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> LocalService:
-        """Start both and wait until the gateway is ready; raises ``MlserviceError``."""
+        """Start both and wait until the gateway is ready.
+
+        Raises ``AddressInUse`` where somebody else listens, ``MlserviceError`` where one fails.
+        """
+        worker, gateway = self._settings.worker, self._settings.gateway
+        listen("worker", worker.host, worker.port).close()
+        listen("gateway", gateway.host, gateway.port).close()
         try:
             for name in self._commands:
                 self._start(name)
@@ -86,17 +98,27 @@ class LocalService:
             time.sleep(_RESTART_SECONDS)
 
     def restart_dead(self) -> None:
-        """Start each process that has ended once more."""
+        """Start each process that has ended once more.
+
+        Raises ``MlserviceError`` for one that ends again and again just after its start.
+        """
         for name, process in list(self.processes.items()):
-            if process.poll() is not None:
-                print(f"{name} ended with {process.returncode}: it is started again", flush=True)
-                self._start(name)
+            if process.poll() is None:
+                continue
+            quick = time.monotonic() - self._started[name] < _QUICK_SECONDS
+            self._quick_ends[name] = self._quick_ends.get(name, 0) + 1 if quick else 0
+            ended = f"the {name} ended with {process.returncode}"
+            if self._quick_ends[name] >= _MOST_QUICK_ENDS:
+                raise MlserviceError(f"{ended} again and again{self._last_words(name)}")
+            print(f"{ended}: it is started again", flush=True)
+            self._start(name)
 
     def _start(self, name: str) -> None:
         log = None
         if self._logs:
             self._logs.mkdir(parents=True, exist_ok=True)
             log = self._files.enter_context((self._logs / f"{name}.log").open("ab"))
+        self._started[name] = time.monotonic()
         self.processes[name] = subprocess.Popen(
             [sys.executable, "-m", "mlservice", *self._commands[name]],
             cwd=self._folder,

@@ -18,14 +18,7 @@ _INTERRUPTED = 130
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run one command; returns its exit code (see ``errors`` for their meaning)."""
-    parser = argparse.ArgumentParser(
-        prog="mlservice", description="Trains, stores, serves and upgrades this service."
-    )
-    parser.add_argument("--version", action="version", version=f"mlservice {__version__}")
-    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
-    for verb in (pipeline, artifacts, serve, demo, upgrade, job):
-        verb.add_parser(verbs)
-    arguments = parser.parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     # Also where a shell started this in the background, which ignores Ctrl-C otherwise.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _terminate)
@@ -37,6 +30,18 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     return code
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line with all its verbs."""
+    parser = argparse.ArgumentParser(
+        prog="mlservice", description="Trains, stores, serves and upgrades this service."
+    )
+    parser.add_argument("--version", action="version", version=f"mlservice {__version__}")
+    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+    for verb in (pipeline, artifacts, serve, demo, upgrade, job):
+        verb.add_parser(verbs)
+    return parser
 
 
 def entry_point() -> None:

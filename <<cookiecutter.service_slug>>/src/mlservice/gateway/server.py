@@ -8,15 +8,13 @@ kept-alive connections so leave by themselves instead of being cut off.
 from __future__ import annotations
 
 import asyncio
-import errno
 import gc
 import signal
-import socket
 from types import FrameType
 
 import uvicorn
 
-from mlservice.errors import AddressInUse
+from mlservice.address import listen
 from mlservice.gateway.app import Gateway
 from mlservice.observe.logs import log_as_json
 from mlservice.settings import Settings
@@ -29,7 +27,7 @@ def serve_gateway(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; raises ``AddressInUse`` and what ``Gateway`` raises."""
     log_as_json(settings.service.name)
     gateway = Gateway(settings)
-    with listen(settings.gateway.host, settings.gateway.port) as listener:
+    with listen("gateway", settings.gateway.host, settings.gateway.port) as listener:
         config = uvicorn.Config(
             gateway,
             loop="uvloop",
@@ -43,25 +41,6 @@ def serve_gateway(settings: Settings) -> None:
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
         _Server(config, gateway, settings.gateway.drain_ms / 1000).run([listener])
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; raises ``AddressInUse`` with the setting to change."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        reason = (
-            "another process listens there: stop it or set another port, in service.toml "
-            "([gateway] port) or by MLSERVICE_GATEWAY__PORT"
-            if error.errno == errno.EADDRINUSE
-            else f"{error.strerror}: set [gateway] host and port in service.toml"
-        )
-        raise AddressInUse(f"gateway: cannot listen on {host}:{port}: {reason}") from error
-    return listener
 
 
 class _Server(uvicorn.Server):

@@ -18,7 +18,7 @@ import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
-from mlservice.errors import AddressInUse
+from mlservice.address import listen
 from mlservice.observe.logs import log_as_json
 from mlservice.protocol import predict_pb2, predict_pb2_grpc
 from mlservice.protocol.packing import CHANNEL_OPTIONS, unpack_rows, unpack_timeouts
@@ -49,13 +49,9 @@ async def _serve(settings: WorkerSettings, slot: ModelSlot) -> None:
     predict_pb2_grpc.add_PredictorServicer_to_server(PredictServicer(predictor), server)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     address = f"{settings.host}:{settings.port}"
-    try:
-        server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise AddressInUse(
-            f"worker: cannot listen on {address}: stop what listens there or set another port, in "
-            "service.toml ([worker] port) or by MLSERVICE_WORKER__PORT"
-        ) from error
+    # gRPC's own error does not say why; this one does.
+    listen("worker", settings.host, settings.port).close()
+    server.add_insecure_port(address)
     await server.start()
     await servicer.set("", health_pb2.HealthCheckResponse.SERVING)
     log.info("model %s is served on %s", slot.version, address)
