@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SERVICE := <<cookiecutter.service_slug>>
+PLATFORM := src/mlservice tests/platform ci
 SOURCES := bench hooks template_tests tools cookiecutter_refuse.py
 # Python files that both engines would copy must not be left in the service's folder.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
@@ -37,6 +38,9 @@ lint: $(READY)  ## Check the template's own code, and what both engines share
 	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/mypy $(SOURCES)
+	@cd "$(SERVICE)" && ../$(BIN)/ruff format --no-cache --check $(PLATFORM)
+	@cd "$(SERVICE)" && ../$(BIN)/ruff check --no-cache $(PLATFORM)
+	@$(BIN)/mypy "$(SERVICE)/src/mlservice"
 	@$(BIN)/python tools/questions.py --check
 	@PYTHONPATH="$(SERVICE)/src" $(BIN)/python tools/reference.py --check
 

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from covertable import make
 
+import mlservice
 from template_tests.conftest import ROOT, SERVICE, clean_environ
 from template_tests.rendering import (
     BIN,
@@ -194,6 +195,14 @@ def test_the_platform_holds_no_template_syntax_and_folders_no_conditions(
         if name.startswith(("src/mlservice/", "tests/platform/", "docs/")):
             assert not DELIMITERS.search(content.decode("utf-8")), name
     assert not any(path.is_symlink() for path in template.rglob("*"))
+
+
+def test_version_and_changelog_agree() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    version = project["project"]["version"]
+    assert mlservice.__version__ == version
+    changes = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    assert re.findall(r"^## \[([\d.]+)\]", changes, re.M)[0] == version
 
 
 # The repository that a service starts as --------------------------------------------------

