@@ -1,12 +1,11 @@
-"""Template upgrades that are rehearsed before they touch the repository."""
+"""Template upgrades that are rehearsed before they touch the repository.
 
-from collections.abc import Mapping
-from pathlib import Path
+``copier update`` alone says success where it left a conflict, deletes a file that the owner
+edited and the template dropped, and leaves a half-updated tree when it fails. So it is never
+run in the owner's repository: it runs in a clone, guards compare what it did with what the
+owner had, and only a result without a fault is applied, all of it or nothing.
+"""
 
+from mlservice.upgrade.command import check, upgrade
 
-def check(folder: Path, environ: Mapping[str, str]) -> str:
-    return ""
-
-
-def upgrade(folder: Path, environ: Mapping[str, str]) -> str:
-    return ""
+__all__ = ["check", "upgrade"]

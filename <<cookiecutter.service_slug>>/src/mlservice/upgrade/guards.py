@@ -1,0 +1,122 @@
+"""Judges a rehearsed upgrade: each guard names what it would cost the owner, and the remedy.
+
+copier's exit code is no judge: it is 0 with conflicts, with an edited file deleted, and with a
+binary file of the owner's replaced.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+from mlservice.upgrade.answers import ANSWERS_FILE
+from mlservice.upgrade.rehearsal import Rehearsal, find_markers
+from mlservice.upgrade.trees import changes, edit_survives
+
+_HOUSE = (
+    "src/{package}/*",
+    "contracts/*",
+    "tests/service/*",
+    "service.toml",
+    "requirements/service.in",
+    "requirements/overrides.txt",
+    "requirements/*.lock",
+    "README.md",
+    "CHANGELOG.md",
+    ".secrets.baseline",
+)
+
+
+def in_house(path: str, package: str) -> bool:
+    """Whether a file is the owner's, which no upgrade may touch."""
+    return any(fnmatchcase(path, pattern.format(package=package)) for pattern in _HOUSE)
+
+
+def owner_edits(found: Rehearsal) -> tuple[str, ...]:
+    """Files of the owner's that are not as the old version rendered them."""
+    return tuple(path for path in changes(found.old, found.owner).paths if path != ANSWERS_FILE)
+
+
+def edits_at_risk(found: Rehearsal) -> tuple[str, ...]:
+    """Those of the owner's edits whose files the upgrade changes."""
+    touched = set(changes(found.owner, found.result).paths)
+    return tuple(path for path in owner_edits(found) if path in touched)
+
+
+def faults(found: Rehearsal, package: str, newest: str) -> list[str]:
+    """Everything that speaks against the upgrade, at once; empty where nothing does."""
+    return [
+        *_conflicts(found, newest),
+        *_house(found, package),
+        *_lost_edits(found, package, newest),
+    ]
+
+
+def _conflicts(found: Rehearsal, newest: str) -> list[str]:
+    rejected = {path.removesuffix(".rej") for path in found.rejected}
+    marked = find_markers(found.git)
+    paths = {*found.conflicts, *rejected, *(place.rsplit(":", 1)[0] for place in marked)}
+    return [
+        f"{path}: your edit and the template's change are in conflict: take your edit out of the "
+        f"file, commit, upgrade and put it back; or merge by hand on a branch of its own: "
+        f"`.venv/bin/copier update --defaults --vcs-ref={newest}`"
+        for path in sorted(paths)
+    ]
+
+
+def _house(found: Rehearsal, package: str) -> list[str]:
+    return [
+        f"{path}: the file is yours, and the upgrade would touch it: a fault of the template, "
+        "whose copier.yml must exclude it on updates: report it to its owners"
+        for path in changes(found.owner, found.result).paths
+        if in_house(path, package)
+    ]
+
+
+def _lost_edits(found: Rehearsal, package: str, newest: str) -> list[str]:
+    said = {*found.conflicts, *(path.removesuffix(".rej") for path in found.rejected)}
+    candidates = [p for p in owner_edits(found) if p not in said and not in_house(p, package)]
+    return [text for path in candidates if (text := _lost_edit(found, path, newest))]
+
+
+def _lost_edit(found: Rehearsal, path: str, newest: str) -> str:
+    old, owner, new, result = (
+        tree.get(path) for tree in (found.old, found.owner, found.new, found.result)
+    )
+    if owner is None:
+        return _CAME_BACK.format(path=path) if result is not None else ""
+    if result is None:
+        return _DROPPED.format(path=path, newest=newest, target=_renamed(found, path))
+    if result == owner or (old is not None and owner == new == result):
+        return ""
+    if old is None:
+        return _BOTH_ADDED.format(path=path)
+    if new is None or not edit_survives(found.git, old, owner, new, result):
+        return _OVERWRITTEN.format(path=path, newest=newest)
+    return ""
+
+
+_CAME_BACK = (
+    "{path}: you deleted the file, and the upgrade would bring it back: put an empty file there, "
+    "commit and upgrade again, or ask the template's owners"
+)
+_DROPPED = (
+    "{path}: you edited the file, and the template's version {newest} {target}: move what you "
+    "need of it to a file of your own, delete this one, commit and upgrade again"
+)
+_BOTH_ADDED = (
+    "{path}: the template adds a file of this name, which you have already: rename yours, commit "
+    "and upgrade again"
+)
+_OVERWRITTEN = (
+    "{path}: your edit would be lost in the template's change: take it out of the file, commit, "
+    "upgrade to {newest} and put it back"
+)
+
+
+def _renamed(found: Rehearsal, path: str) -> str:
+    """Where the template moved the file to: one with the same content is told by its name."""
+    lost = found.old.get(path)
+    for target in changes(found.old, found.new).added:
+        if lost is not None and found.new[target].blob == lost.blob:
+            return f"renames it to {target}"
+    return "drops it"

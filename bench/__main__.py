@@ -1,0 +1,81 @@
+"""Runs the bench: parse, measure, print."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+from bench.errors import BenchError
+from bench.load import require_wrk
+from bench.options import Options, read_options
+from bench.peers import measure_peers
+from bench.render import measure_rendering
+from bench.report import Figure, print_figures, table
+from bench.serving import measure_serving
+from bench.workplace import Workplace, copy_template, make_workplace, run, service_environment
+
+_SERVED = {"stages", "throughput", "tail", "latency", "peers"}
+
+
+def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Measure what the options say; returns the exit code.
+
+    A figure that misses its bar is not an error: a shared machine decides nothing by itself.
+    """
+    options = read_options(argv, environ)
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        require_wrk()
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            print_figures(_measure(Path(folder), options))
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("bench: interrupted; everything that was started is stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _measure(folder: Path, options: Options) -> list[Figure]:
+    print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {options.rounds} rounds")
+    figures: list[Figure] = []
+    template = copy_template(folder / "template")
+    if _SERVED & set(options.only):
+        figures += _measure_service(make_workplace(folder, template), options)
+    if "rendering" in options.only:
+        figures += measure_rendering(folder, template, options.rounds)
+    return figures
+
+
+def _measure_service(place: Workplace, options: Options) -> list[Figure]:
+    figures: list[Figure] = []
+    if "stages" in options.only:
+        _print_stages(place)
+    if {"throughput", "tail", "latency"} & set(options.only):
+        figures += measure_serving(place, options)
+    if options.peers and "peers" in options.only:
+        figures += measure_peers(place, options)
+    return figures
+
+
+def _print_stages(place: Workplace) -> None:
+    command = [sys.executable, "-m", "bench.stages", str(place.folder)]
+    lines = run(command, place.service, service_environment(place.service, {}))
+    rows = [tuple(line.split("\t")) for line in lines.splitlines()]
+    print(f"\nSTAGES, microseconds a call\n{table(('', 'us'), rows)}", flush=True)
+
+
+def _terminate(number: int, _: FrameType | None) -> None:
+    """Leave by an exception, so that everything that was started is stopped."""
+    sys.exit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], os.environ))

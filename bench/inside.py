@@ -1,0 +1,43 @@
+"""Runs in the rendered service's own Python path: its requests, their right answers, its model."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import lightgbm
+import numpy as np
+
+from mlservice.cli.common import read_settings
+from mlservice.cli.serve import find_model
+from mlservice.door import demo_period, open_request_side, open_samples
+
+_MOST_REQUESTS = 4000
+
+
+def main(folder: Path) -> None:
+    """Write ``requests.json`` and ``model/`` into ``folder``.
+
+    The expected answer is what LightGBM itself says for the features of the request.
+    """
+    settings = read_settings(os.environ)
+    package = settings.service.package
+    with find_model(settings, "latest").files() as model:
+        shutil.copytree(model, folder / "model")
+    after = datetime.fromisoformat(demo_period(package))
+    requests = [sample.request for sample in open_samples(package)(after, _MOST_REQUESTS)]
+    side = open_request_side(package)
+    rows = np.array([side.features(request) for request in requests], dtype=np.float64)
+    booster = lightgbm.Booster(model_file=folder / "model" / "model.txt")
+    scores = np.asarray(booster.predict(rows, num_threads=1))
+    expected = [side.respond(float(score))["late_probability"] for score in scores]
+    found = {"bodies": [json.dumps(request) for request in requests], "expected": expected}
+    (folder / "requests.json").write_text(json.dumps(found), "utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

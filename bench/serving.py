@@ -1,0 +1,168 @@
+"""The serving sections: our two processes beside the baseline, in turns."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+
+from bench.load import Turn, check, measure, read_answer, write_bodies
+from bench.options import Options
+from bench.report import Figure, cpu_share, print_turns
+from bench.servers import Contender, Server, free_port
+from bench.workplace import ROOT, Workplace, environment, service_environment
+
+OURS, UNBATCHED = "ours", "ours, max_batch_rows=1"
+ONE, TWO = "baseline, 1 process", "baseline, 2 processes"
+_WARM_UP_SECONDS = 2
+_SHARE_OF_MAXIMUM = 0.7
+Turns = dict[str, list[Turn]]
+
+
+def ours(place: Workplace, name: str = OURS, **settings: str) -> Contender:
+    """Gateway and worker as ``mlservice serve local`` runs them."""
+    gateway, worker = free_port(), free_port()
+    places = {
+        "MLSERVICE_GATEWAY__PORT": str(gateway),
+        "MLSERVICE_GATEWAY__WORKER": f"127.0.0.1:{worker}",
+        "MLSERVICE_WORKER__PORT": str(worker),
+        **settings,
+    }
+    return Contender(
+        name=name,
+        start=(sys.executable, "-m", "mlservice", "serve", "local"),
+        port=gateway,
+        folder=place.service,
+        environ=service_environment(place.service, places),
+        log=place.folder / f"{gateway}.log",
+        shares=("serve gateway", "serve worker"),
+    )
+
+
+def baseline(place: Workplace, name: str, processes: int) -> Contender:
+    """The data scientist's own server, with ``processes`` workers of uvicorn."""
+    port = free_port()
+    options = f"--port {port} --workers {processes} --loop uvloop --http httptools"
+    return Contender(
+        name=name,
+        start=(
+            *(sys.executable, "-m", "uvicorn", "bench.baseline_app:app"),
+            *options.split(),
+            *("--no-access-log", "--log-level", "warning"),
+        ),
+        port=port,
+        folder=ROOT,
+        environ=environment({"BENCH_MODEL": str(place.model), "PYTHONPATH": str(ROOT)}),
+        log=place.folder / f"{port}.log",
+    )
+
+
+@contextmanager
+def running(place: Workplace, contenders: Sequence[Contender]) -> Iterator[dict[str, Server]]:
+    """Contenders that are ready, answer rightly and are warm, by name."""
+    bodies = place.folder / "bodies.txt"
+    with ExitStack() as stack:
+        servers = {c.name: stack.enter_context(Server(c)) for c in contenders}
+        for contender in contenders:
+            check(contender, place.bodies, place.expected, read_answer)
+        write_bodies(bodies, place.bodies)
+        for server in servers.values():
+            measure(server, bodies, connections=64, seconds=_WARM_UP_SECONDS)
+        yield servers
+
+
+def take_turns(names: Sequence[str], rounds: int, turn: Callable[[str], Turn]) -> Turns:
+    """One turn of each name in each round, every round beginning with another name."""
+    found: Turns = {name: [] for name in names}
+    for number in range(rounds):
+        first = number % len(names)
+        for name in (*names[first:], *names[:first]):
+            found[name].append(turn(name))
+    return found
+
+
+def ratios(
+    turns: Turns, above: str, below: str, value: Callable[[Turn], float]
+) -> tuple[float, ...]:
+    """``value`` of one contender over that of another, round by round."""
+    pairs = zip(turns[above], turns[below], strict=True)
+    return tuple(value(a) / value(b) for a, b in pairs)
+
+
+def measure_serving(place: Workplace, options: Options) -> list[Figure]:
+    """The sections throughput, tail and latency, as far as they are wanted."""
+    contenders = [ours(place), baseline(place, ONE, 1), baseline(place, TWO, 2)]
+    if "latency" in options.only:
+        contenders.append(ours(place, UNBATCHED, MLSERVICE_GATEWAY__MAX_BATCH_ROWS="1"))
+    figures: list[Figure] = []
+    with running(place, contenders) as servers:
+        bodies = place.folder / "bodies.txt"
+        if "throughput" in options.only or "tail" in options.only:
+            turns = _throughput(servers, bodies, options)
+            figures += _throughput_figures(turns)
+        if "tail" in options.only:
+            figures += _tail(servers, bodies, options, median(turn.rate for turn in turns[OURS]))
+        if "latency" in options.only:
+            figures += _latency(servers, bodies, options)
+    return figures
+
+
+def _throughput(servers: Mapping[str, Server], bodies: Path, options: Options) -> Turns:
+    many, seconds = options.connections, options.seconds
+
+    def turn(name: str) -> Turn:
+        return measure(servers[name], bodies, connections=many, seconds=seconds)
+
+    turns = take_turns((OURS, ONE, TWO), options.rounds, turn)
+    print_turns(f"THROUGHPUT: {many} connections, {seconds} s a turn", turns)
+    for share in servers[OURS].contender.shares:
+        print(f"  ours, {share}: {cpu_share(turns[OURS], share):.2f} cores", flush=True)
+    return turns
+
+
+def _throughput_figures(turns: Turns) -> list[Figure]:
+    rate, cost = (lambda turn: turn.rate), (lambda turn: turn.per_cpu_second)
+    per_cpu = ratios(turns, OURS, TWO, cost)
+    return [
+        Figure("req/s / baseline, 1 process", ratios(turns, OURS, ONE, rate), 2.0, True),
+        Figure(
+            "req/s / baseline, 2 processes",
+            ratios(turns, OURS, TWO, rate),
+            1.2,
+            True,
+            note=f"per CPU second {median(per_cpu):.2f} x",
+        ),
+    ]
+
+
+def _tail(
+    servers: Mapping[str, Server], bodies: Path, options: Options, maximum: float
+) -> list[Figure]:
+    rate, many = _SHARE_OF_MAXIMUM * maximum, options.connections
+
+    def turn(name: str) -> Turn:
+        return measure(servers[name], bodies, connections=many, seconds=options.seconds, rate=rate)
+
+    turns = take_turns((OURS, TWO), options.tail_rounds, turn)
+    print_turns(f"TAIL: paced to {rate:,.0f} req/s, 70 % of our maximum", turns)
+    reached = [f"{median(t.rate for t in found) / rate:.0%}" for found in turns.values()]
+    p99 = ratios(turns, OURS, TWO, lambda turn: turn.p99)
+    note = f"of the wanted rate ours served {reached[0]}, the baseline {reached[1]}"
+    return [Figure("p99 at 70 % / baseline, 2 processes", p99, 1.0, False, note=note)]
+
+
+def _latency(servers: Mapping[str, Server], bodies: Path, options: Options) -> list[Figure]:
+    def turn(name: str) -> Turn:
+        return measure(servers[name], bodies, connections=1, seconds=max(1, options.seconds - 1))
+
+    turns = take_turns((OURS, UNBATCHED, ONE), options.rounds, turn)
+    print_turns("LATENCY: 1 connection", turns)
+    pairs = zip(turns[OURS], turns[ONE], strict=True)
+    added = tuple(ours.p50 - base.p50 for ours, base in pairs)
+    batching = ratios(turns, OURS, UNBATCHED, lambda turn: turn.p50)
+    return [
+        Figure("added p50 at 1 connection", added, 0.5, False, "ms"),
+        Figure("batching on / off at 1 connection, p50", batching, 1.05, False),
+    ]
