@@ -80,7 +80,7 @@ def commit_all(folder: Path) -> None:
 
 def make_workplace(folder: Path, template: Path) -> Workplace:
     """Render a service with cookiecutter, train its model and collect real requests."""
-    from cookiecutter.main import cookiecutter  # type: ignore[import-untyped]  # it has no types
+    from cookiecutter.main import cookiecutter
 
     service = Path(
         cookiecutter(

@@ -8,6 +8,7 @@ import json
 import random
 import signal
 import socket
+import struct
 import threading
 import time
 import urllib.error
@@ -17,10 +18,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc.aio
 import httpx2
 import pytest
 
+from mlservice.gateway.batch_stream import BatchStream
 from mlservice.local import LocalService, free_ports
+from mlservice.protocol import predict_pb2, predict_pb2_grpc
+from mlservice.protocol.packing import features_digest, pack_timeouts, unpack_scores
 from template_tests.conftest import MakeToy, Toy
 
 
@@ -336,6 +341,57 @@ def test_a_killed_worker_means_503_at_once_and_recovery_by_itself(
             thread.join()
     assert set(statuses) == {200, 503}
     assert slowest < 1.5, "every caller has its answer within its deadline"
+
+
+def test_a_worker_that_is_told_to_stop_first_answers_what_it_took(
+    trained: tuple[Toy, str],
+) -> None:
+    answers: list[int] = []
+    with served(*trained, TOY_DELAY="0.5") as service:
+        ask = threading.Thread(target=lambda: answers.append(post(service.url, {"x": 0.5})[0]))
+        ask.start()
+        time.sleep(0.2)
+        start = time.monotonic()
+        service.processes["worker"].terminate()
+        assert service.processes["worker"].wait(10) == 0
+        took = time.monotonic() - start
+        ask.join()
+    assert answers == [200]
+    assert took < 3, "the gateway's open stream kept the worker from stopping"
+
+
+def test_the_batches_of_a_stream_are_answered_in_order_and_none_past_its_time(
+    trained: tuple[Toy, str], tmp_path: Path
+) -> None:
+    """Time runs while a batch waits behind another one, and only what is live is predicted."""
+    count = tmp_path / "count"
+
+    async def ask(address: str) -> list[predict_pb2.PredictReply]:
+        async with grpc.aio.insecure_channel(address) as channel:
+            stream = BatchStream(predict_pb2_grpc.PredictorStub(channel).Predict)
+            replies = await asyncio.gather(
+                *(
+                    stream.ask(
+                        predict_pb2.PredictRequest(
+                            rows=struct.pack("<2d", x, 0),
+                            count=1,
+                            timeouts_ms=pack_timeouts([timeout]),
+                            features=features_digest(("x", "trouble")),
+                        )
+                    )
+                    for x, timeout in ((0.1, 5000), (0.2, 100), (0.3, 5000))
+                )
+            )
+            await stream.close()
+            return replies
+
+    with served(*trained, TOY_DELAY="0.3", TOY_COUNT=str(count)) as service:
+        before = count.stat().st_size
+        replies = asyncio.run(ask(service.worker_address))
+        predicted = count.stat().st_size - before
+    assert [bytes(reply.statuses) for reply in replies] == [b"\0", b"\1", b"\0"]
+    assert [unpack_scores(reply.scores)[0] for reply in (replies[0], replies[2])] == [0.1, 0.3]
+    assert predicted == 2
 
 
 def test_without_a_worker_it_is_alive_but_not_ready(trained: tuple[Toy, str]) -> None:

@@ -30,7 +30,7 @@ _MOST_QUICK_ENDS = 3
 
 
 class LocalService:
-    """A context in which the service runs; ``url`` is its address."""
+    """A context in which the service runs; ``url`` is the address of its gateway."""
 
     def __init__(
         self, folder: Path, environ: Mapping[str, str], model: str, logs: Path | None = None
@@ -43,6 +43,7 @@ class LocalService:
         self._settings = load_settings(folder, environ)
         gateway = self._settings.gateway
         self.url = f"http://{gateway.host}:{gateway.port}"
+        self.worker_address = gateway.worker
         self._folder = folder
         self._environ = dict(environ)
         self._logs = logs

@@ -17,6 +17,7 @@ import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mlservice.errors import RequestRefused, Unavailable
+from mlservice.gateway.batch_stream import BatchStream, StreamEnded
 from mlservice.gateway.coalescer import Reply
 from mlservice.protocol import predict_pb2, predict_pb2_grpc
 from mlservice.protocol.packing import (
@@ -44,6 +45,7 @@ class WorkerClient:
         """Keep the address and the names of the features that rows will hold."""
         self.address = address
         self._digest = features_digest(names)
+        self._stream: BatchStream | None = None
         self._trouble: str | None = "has not been asked yet"
 
     async def __aenter__(self) -> WorkerClient:
@@ -59,6 +61,8 @@ class WorkerClient:
         self._watcher.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._watcher
+        if self._stream is not None:
+            await self._stream.close()
         await self._channel.close()
 
     @property
@@ -77,15 +81,26 @@ class WorkerClient:
             features=self._digest,
         )
         try:
-            reply = await self._stub.Predict(request, timeout=timeout)
+            async with asyncio.timeout(timeout):
+                reply = await self._open_stream().ask(request)
+        except TimeoutError as error:
+            raise RequestRefused(
+                504, "deadline_exceeded", "the worker did not answer in time"
+            ) from error
+        except StreamEnded as error:
+            raise Unavailable(f"the worker at {self.address} ended its stream") from error
         except grpc.aio.AioRpcError as error:
             raise self._translated(error) from error
         return Reply(unpack_scores(reply.scores), reply.statuses, reply.model_version)
 
+    def _open_stream(self) -> BatchStream:
+        """The stream to the worker; a new one where the last one has ended."""
+        if self._stream is None or self._stream.ended:
+            self._stream = BatchStream(self._stub.Predict)
+        return self._stream
+
     def _translated(self, error: grpc.aio.AioRpcError) -> RequestRefused:
         code = error.code()
-        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return RequestRefused(504, "deadline_exceeded", "the worker did not answer in time")
         if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
             self._note("does not answer")
             return Unavailable(f"the worker at {self.address} does not answer")
@@ -106,6 +121,8 @@ class WorkerClient:
             await asyncio.sleep(_POLL_SECONDS)
 
     def _note(self, trouble: str | None) -> None:
+        if trouble and self._stream is not None:
+            self._stream.finish()  # a worker that stops waits until its streams end
         if trouble != self._trouble:
             level = logging.WARNING if trouble else logging.INFO
             log.log(level, "the worker at %s %s", self.address, trouble or "is ready")

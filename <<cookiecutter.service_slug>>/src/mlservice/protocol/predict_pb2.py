@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n mlservice/protocol/predict.proto\x12\x12mlservice.protocol\"T\n\x0ePredictRequest\x12\x0c\n\x04rows\x18\x01 \x01(\x0c\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x13\n\x0btimeouts_ms\x18\x03 \x01(\x0c\x12\x10\n\x08\x66\x65\x61tures\x18\x04 \x01(\t\"G\n\x0cPredictReply\x12\x0e\n\x06scores\x18\x01 \x01(\x0c\x12\x10\n\x08statuses\x18\x02 \x01(\x0c\x12\x15\n\rmodel_version\x18\x03 \x01(\t2\\\n\tPredictor\x12O\n\x07Predict\x12\".mlservice.protocol.PredictRequest\x1a .mlservice.protocol.PredictReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n mlservice/protocol/predict.proto\x12\x12mlservice.protocol\"T\n\x0ePredictRequest\x12\x0c\n\x04rows\x18\x01 \x01(\x0c\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x13\n\x0btimeouts_ms\x18\x03 \x01(\x0c\x12\x10\n\x08\x66\x65\x61tures\x18\x04 \x01(\t\"G\n\x0cPredictReply\x12\x0e\n\x06scores\x18\x01 \x01(\x0c\x12\x10\n\x08statuses\x18\x02 \x01(\x0c\x12\x15\n\rmodel_version\x18\x03 \x01(\t2`\n\tPredictor\x12S\n\x07Predict\x12\".mlservice.protocol.PredictRequest\x1a .mlservice.protocol.PredictReply(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,5 +36,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREDICTREPLY']._serialized_start=142
   _globals['_PREDICTREPLY']._serialized_end=213
   _globals['_PREDICTOR']._serialized_start=215
-  _globals['_PREDICTOR']._serialized_end=307
+  _globals['_PREDICTOR']._serialized_end=311
 # @@protoc_insertion_point(module_scope)

@@ -34,7 +34,7 @@ class PredictorStub:
         Args:
             channel: A grpc.Channel.
         """
-        self.Predict = channel.unary_unary(
+        self.Predict = channel.stream_stream(
                 '/mlservice.protocol.Predictor/Predict',
                 request_serializer=mlservice_dot_protocol_dot_predict__pb2.PredictRequest.SerializeToString,
                 response_deserializer=mlservice_dot_protocol_dot_predict__pb2.PredictReply.FromString,
@@ -44,8 +44,10 @@ class PredictorStub:
 class PredictorServicer:
     """Missing associated documentation comment in .proto file."""
 
-    def Predict(self, request, context):
-        """Scores for a batch of rows. FAILED_PRECONDITION: the features are not those of the model.
+    def Predict(self, request_iterator, context):
+        """Scores for batch after batch of rows: one reply for each request, in their order. A gateway
+        keeps one such stream open, since a call of its own would cost each batch a third more.
+        FAILED_PRECONDITION: the features are not those of the model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -54,7 +56,7 @@ class PredictorServicer:
 
 def add_PredictorServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'Predict': grpc.unary_unary_rpc_method_handler(
+            'Predict': grpc.stream_stream_rpc_method_handler(
                     servicer.Predict,
                     request_deserializer=mlservice_dot_protocol_dot_predict__pb2.PredictRequest.FromString,
                     response_serializer=mlservice_dot_protocol_dot_predict__pb2.PredictReply.SerializeToString,
@@ -71,7 +73,7 @@ class Predictor:
     """Missing associated documentation comment in .proto file."""
 
     @staticmethod
-    def Predict(request,
+    def Predict(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -81,8 +83,8 @@ class Predictor:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
+        return grpc.experimental.stream_stream(
+            request_iterator,
             target,
             '/mlservice.protocol.Predictor/Predict',
             mlservice_dot_protocol_dot_predict__pb2.PredictRequest.SerializeToString,

@@ -37,18 +37,17 @@ class Predictor:
         since = self._busy_since
         return time.monotonic() - since if since is not None else 0.0
 
-    async def predict(
+    def start(
         self, rows: Array, timeouts_ms: npt.NDArray[np.uint32]
-    ) -> tuple[Array, Statuses, str]:
-        """Scores, statuses and the model's version for ``rows`` of shape (n, columns).
+    ) -> asyncio.Future[tuple[Array, Statuses, str]]:
+        """Scores, statuses and the model's version to come, for ``rows`` of shape (n, columns).
 
-        A caller that goes away before the thread is free leaves nothing to do.
+        The timeouts run from now on, whatever is before these rows in the queue. A future that
+        is cancelled before its turn leaves nothing to do.
         """
         received = time.monotonic()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._thread, self._run, self.slot, rows, timeouts_ms, received
-        )
+        return loop.run_in_executor(self._thread, self._run, self.slot, rows, timeouts_ms, received)
 
     def _run(
         self, slot: ModelSlot, rows: Array, timeouts_ms: npt.NDArray[np.uint32], received: float

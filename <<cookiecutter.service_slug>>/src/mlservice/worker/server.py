@@ -12,9 +12,12 @@ import gc
 import logging
 import os
 import signal
+from collections.abc import AsyncIterator
+from typing import TypeAlias
 
 import grpc
 import grpc.aio
+import uvloop
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
@@ -23,7 +26,7 @@ from mlservice.observe.logs import log_as_json
 from mlservice.protocol import predict_pb2, predict_pb2_grpc
 from mlservice.protocol.packing import CHANNEL_OPTIONS, unpack_rows, unpack_timeouts
 from mlservice.settings import Settings, WorkerSettings
-from mlservice.worker.predictor import Predictor
+from mlservice.worker.predictor import Array, Predictor, Statuses
 from mlservice.worker.slot import ModelSlot
 
 EXIT_STUCK = 70
@@ -31,6 +34,10 @@ _GRACE_SECONDS = 5.0
 _WATCH_SECONDS = 0.1
 # Two workers on one port would share it in silence.
 _OPTIONS = [*CHANNEL_OPTIONS, ("grpc.so_reuseport", 0)]
+Context: TypeAlias = (
+    "grpc.aio.ServicerContext[predict_pb2.PredictRequest, predict_pb2.PredictReply]"
+)
+Started: TypeAlias = "asyncio.Future[tuple[Array, Statuses, str]]"
 log = logging.getLogger("mlservice.worker")
 
 
@@ -39,7 +46,7 @@ def serve_worker(settings: Settings, slot: ModelSlot) -> None:
     log_as_json(settings.service.name)
     gc.collect()
     gc.freeze()
-    asyncio.run(_serve(settings.worker, slot))
+    uvloop.run(_serve(settings.worker, slot))
 
 
 async def _serve(settings: WorkerSettings, slot: ModelSlot) -> None:
@@ -70,14 +77,39 @@ class PredictServicer(predict_pb2_grpc.PredictorServicer):
         self._predictor = predictor
 
     async def Predict(  # noqa: N802  # gRPC's own name
-        self,
-        request: predict_pb2.PredictRequest,
-        context: grpc.aio.ServicerContext[predict_pb2.PredictRequest, predict_pb2.PredictReply],
-    ) -> predict_pb2.PredictReply:
+        self, request_iterator: AsyncIterator[predict_pb2.PredictRequest], context: Context
+    ) -> AsyncIterator[predict_pb2.PredictReply]:
         """See predict.proto."""
+        started: asyncio.Queue[Started | None] = asyncio.Queue()
+        reading = asyncio.create_task(self._start_all(request_iterator, started))
+        try:
+            while (scored := await started.get()) is not None:
+                yield _reply(*await scored)
+            await reading
+        except _Refused as error:
+            await context.abort(error.code, str(error))
+        finally:
+            reading.cancel()
+            while not started.empty():
+                if (left := started.get_nowait()) is not None:
+                    left.cancel()
+
+    async def _start_all(
+        self,
+        requests: AsyncIterator[predict_pb2.PredictRequest],
+        started: asyncio.Queue[Started | None],
+    ) -> None:
+        """Read ahead, so that a row's time runs while it waits for its turn."""
+        try:
+            async for request in requests:
+                started.put_nowait(self._start(request))
+        finally:
+            started.put_nowait(None)
+
+    def _start(self, request: predict_pb2.PredictRequest) -> Started:
         slot = self._predictor.slot
         if request.features != slot.features:
-            await context.abort(
+            raise _Refused(
                 grpc.StatusCode.FAILED_PRECONDITION,
                 f"model {slot.version} was trained with other features: deploy gateway and model "
                 "from the same commit",
@@ -85,16 +117,29 @@ class PredictServicer(predict_pb2_grpc.PredictorServicer):
         try:
             rows = unpack_rows(request.rows, request.count)
             timeouts = unpack_timeouts(request.timeouts_ms)
-            if rows.shape[1] != slot.columns or len(timeouts) != len(rows):
-                raise ValueError(f"{rows.shape} numbers and {len(timeouts)} timeouts")
         except ValueError as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        scores, statuses, version = await self._predictor.predict(rows, timeouts)
-        return predict_pb2.PredictReply(
-            scores=scores.astype("<f8").tobytes(),
-            statuses=statuses.tobytes(),
-            model_version=version,
-        )
+            raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
+        if rows.shape[1] != slot.columns or len(timeouts) != len(rows):
+            raise _Refused(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"rows of shape {rows.shape} with {len(timeouts)} timeouts, for a model of "
+                f"{slot.columns} columns",
+            )
+        return self._predictor.start(rows, timeouts)
+
+
+class _Refused(Exception):
+    """A request that ends its stream, with a status for it."""
+
+    def __init__(self, code: grpc.StatusCode, words: str) -> None:
+        super().__init__(words)
+        self.code = code
+
+
+def _reply(scores: Array, statuses: Statuses, version: str) -> predict_pb2.PredictReply:
+    return predict_pb2.PredictReply(
+        scores=scores.astype("<f8").tobytes(), statuses=statuses.tobytes(), model_version=version
+    )
 
 
 async def _watch(

@@ -1,0 +1,81 @@
+"""One open gRPC stream that carries batch after batch to a worker.
+
+What a call for each batch would do by itself is done here: replies find their requests by
+their order, one nobody waits for any more keeps its place in it, and all who wait are told
+when the stream ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import TypeAlias
+
+import grpc
+import grpc.aio
+
+from mlservice.protocol.predict_pb2 import PredictReply, PredictRequest
+
+Call: TypeAlias = "grpc.aio.StreamStreamCall[PredictRequest, PredictReply]"
+_CLOSE_SECONDS = 1.0
+
+
+class StreamEnded(Exception):
+    """The worker ended the stream before the reply came."""
+
+
+class BatchStream:
+    """A stream to one worker; belongs to one event loop."""
+
+    def __init__(self, open_call: Callable[[AsyncIterator[PredictRequest]], Call]) -> None:
+        """Open the stream by ``open_call(requests)``."""
+        self.ended = False
+        self._outbox: asyncio.Queue[PredictRequest | None] = asyncio.Queue()
+        self._waiting: deque[asyncio.Future[PredictReply]] = deque()
+        self._call = open_call(self._requests())
+        self._reader = asyncio.create_task(self._read())
+
+    async def ask(self, request: PredictRequest) -> PredictReply:
+        """The reply to ``request``; raises ``grpc.aio.AioRpcError`` or ``StreamEnded``."""
+        if self.ended:
+            raise StreamEnded
+        reply: asyncio.Future[PredictReply] = asyncio.get_running_loop().create_future()
+        self._waiting.append(reply)
+        self._outbox.put_nowait(request)
+        return await reply
+
+    def finish(self) -> None:
+        """Send no more; what was sent is still answered."""
+        if not self.ended:
+            self.ended = True
+            self._outbox.put_nowait(None)
+
+    async def close(self) -> None:
+        """Finish, and leave after a second even where the worker does not answer any more."""
+        self.finish()
+        await asyncio.wait([self._reader], timeout=_CLOSE_SECONDS)
+        self._call.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._reader
+
+    async def _requests(self) -> AsyncIterator[PredictRequest]:
+        while (request := await self._outbox.get()) is not None:
+            yield request
+
+    async def _read(self) -> None:
+        error: Exception = StreamEnded()
+        try:
+            async for reply in self._call:
+                waiting = self._waiting.popleft()
+                if not waiting.done():
+                    waiting.set_result(reply)
+        except grpc.aio.AioRpcError as found:
+            error = found
+        finally:
+            self.ended = True
+            for waiting in self._waiting:
+                if not waiting.done():
+                    waiting.set_exception(error)
+            self._waiting.clear()
