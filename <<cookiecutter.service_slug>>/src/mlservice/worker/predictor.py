@@ -55,13 +55,13 @@ class Predictor:
         self._busy_since = time.monotonic()
         try:
             waited_ms = (self._busy_since - received) * 1000
+            expired = timeouts_ms <= waited_ms
+            if not expired.any():
+                return (*_scores(slot, rows), slot.version)
             scores = np.full(len(rows), np.nan)
-            statuses = np.where(timeouts_ms <= waited_ms, Status.EXPIRED, Status.OK)
-            statuses = statuses.astype(np.uint8)
-            live = np.flatnonzero(statuses == Status.OK)
-            if len(live):
-                chosen = rows if len(live) == len(rows) else rows[live]
-                scores[live], statuses[live] = _scores(slot, chosen)
+            statuses = np.full(len(rows), Status.EXPIRED, np.uint8)
+            if not expired.all():
+                scores[~expired], statuses[~expired] = _scores(slot, rows[~expired])
             return scores, statuses, slot.version
         finally:
             self._busy_since = None
@@ -81,6 +81,9 @@ def _scores(slot: ModelSlot, rows: Array) -> tuple[Array, Statuses]:
     if scores.shape != (count,):
         log.error("model %s: shape %s for %d rows", slot.version, scores.shape, count)
         return np.full(count, np.nan), np.full(count, Status.FAILED, np.uint8)
+    statuses = np.full(count, Status.OK, np.uint8)
     finite = np.isfinite(scores)
-    statuses = np.where(finite, Status.OK, Status.NOT_FINITE).astype(np.uint8)
-    return np.where(finite, scores, np.nan), statuses
+    if not finite.all():
+        statuses[~finite] = Status.NOT_FINITE
+        scores = np.where(finite, scores, np.nan)
+    return scores, statuses
