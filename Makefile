@@ -22,7 +22,7 @@ $(READY): requirements.lock requirements.in
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else f"make: PYTHON={sys.executable} is Python {v[0]}.{v[1]}: 3.11, 3.12 or 3.13 is needed, name one by make PYTHON=python3.12")'
 	@echo "Installing into $(VENV) (about two minutes, once) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --require-hashes --no-deps -r requirements.lock
 	@touch $@
 
 demo:  ## Render a service, train it, serve it, predict; KEEP=1 leaves it running

@@ -143,6 +143,25 @@ def test_a_demo_that_is_stopped_in_the_middle_leaves_nothing_running(service: Pa
     assert processes(service) == []
 
 
+def test_a_demo_whose_training_fails_says_why_and_leaves_nothing_running(service: Path) -> None:
+    source = service / "src" / "flight_delay" / "training.py"
+    text = source.read_text("utf-8")
+    broken = text.replace(
+        "    train_set = pl.concat(past)\n", '    raise RuntimeError("no luck")\n'
+    )
+    assert broken != text
+    source.write_text(broken, "utf-8")
+    try:
+        result = run(["make", "--no-print-directory", "demo"], service)
+    finally:
+        source.write_text(text, "utf-8")
+    said = result.stdout + result.stderr
+    assert result.returncode != 0
+    assert "Train" in said
+    assert "no luck" in said
+    assert processes(service) == []
+
+
 def processes(folder: Path) -> list[str]:
     """Command lines of the service's processes that run."""
     time.sleep(0.5)

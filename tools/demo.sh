@@ -13,7 +13,7 @@ if [ ! -x "$demo/venv/bin/cookiecutter" ]; then
     echo "Installing cookiecutter into $demo/venv ..."
     "$python" -m venv "$demo/venv"
     "$demo/venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --no-deps \
-        -r requirements.lock
+        -r tools/demo.lock
 fi
 if [ "$state $changed" != "$(cat "$demo/rendered" 2>/dev/null)" ] || [ ! -d "$service" ]; then
     echo "Rendering a service with the default answers into $service ..."

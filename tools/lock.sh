@@ -1,6 +1,6 @@
 #!/bin/sh
 # Resolves the locks that rendered services start with, one pair for each framework, and the
-# template's own: `make lock`. One resolution for all keeps the frameworks' versions alike.
+# template's own two: `make lock`. One resolution for all keeps the frameworks' versions alike.
 set -eu
 uv=${1:-.venv/bin/uv}
 uv=$(cd "$(dirname "$uv")" && pwd)/$(basename "$uv")
@@ -24,3 +24,6 @@ done
 "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
     --no-annotate --override "$scratch/lightgbm/requirements/overrides.txt" requirements.in \
     --constraint "$scratch/lightgbm/requirements/dev.lock" --output-file requirements.lock
+# `make demo` needs cookiecutter alone, and should not wait for the rest.
+echo cookiecutter | "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+    --no-header --no-annotate --constraint requirements.lock - --output-file tools/demo.lock
