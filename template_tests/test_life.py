@@ -5,6 +5,7 @@ Everything is done by the commands of the rendered service, installed from its o
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
@@ -115,7 +116,7 @@ def test_a_demo_that_is_kept_runs_until_ctrl_c_and_its_curl_lines_work(service: 
             assert answer.returncode == 0, line
             assert answer.stdout
     finally:
-        subprocess.run(["kill", "-INT", f"-{demo.pid}"], check=False)
+        os.killpg(demo.pid, signal.SIGINT)
         demo.communicate(timeout=30)
     assert processes(service) == []
     with pytest.raises(httpx2.ConnectError):
@@ -136,7 +137,7 @@ def test_a_demo_that_is_stopped_in_the_middle_leaves_nothing_running(service: Pa
             start_new_session=True,
         )
         time.sleep(3)
-        subprocess.run(["kill", f"-{signal.SIGINT.value}", f"-{demo.pid}"], check=True)
+        os.killpg(demo.pid, signal.SIGINT)
         assert demo.wait(30) != 0
     finally:
         source.write_text(text, "utf-8")
