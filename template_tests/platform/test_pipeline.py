@@ -55,6 +55,38 @@ def test_changed_code_never_takes_an_old_result_for_its_own(toy: Toy) -> None:
     assert artifacts(toy).count("Rows") == 2, "the rows do not depend on the checks"
 
 
+def test_other_inputs_make_a_model_of_their_own(toy: Toy) -> None:
+    before = toy.train()
+    pipeline = toy.folder / "src" / "toy" / "pipeline.py"
+    text = pipeline.read_text("utf-8")
+    assert "timedelta(hours=n)" in text
+    pipeline.write_text(text.replace("timedelta(hours=n)", "timedelta(hours=n + 5)"), "utf-8")
+    assert toy.train() != before
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "words"),
+    [
+        ("model.py", "return Model(**", "return open(**", "cannot be loaded and tried"),
+        ("features.py", '("x", "trouble")', '("x",)', "FEATURES and features()"),
+        ("checks.py", '"squared_error"', '"mse"', "QualityChecks(loss='mse')"),
+        ("checks.py", "low=0.0", "low=2.0", "low must be below high"),
+        ("checks.py", 'high=1.0, loss="squared_error"', "high=9.0", "log_loss is for prob"),
+    ],
+)
+def test_what_no_worker_could_serve_is_not_published(
+    toy: Toy, file: str, old: str, new: str, words: str
+) -> None:
+    source = toy.folder / "src" / "toy" / file
+    text = source.read_text("utf-8")
+    assert old in text
+    source.write_text(text.replace(old, new), "utf-8")
+    result = toy.run("pipeline", "run", "--period", PERIOD)
+    assert result.returncode != 0
+    assert words in result.stdout + result.stderr
+    assert "Fit" not in artifacts(toy)
+
+
 def test_status_tells_what_is_complete(toy: Toy) -> None:
     before = toy.run("pipeline", "status", "--period", PERIOD).stdout
     toy.train()

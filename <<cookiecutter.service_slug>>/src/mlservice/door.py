@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlservice.errors import DoorError
-from mlservice.quality import QualityChecks
+from mlservice.errors import DoorError, MlserviceError, ModelRefused
+from mlservice.quality import Golden, QualityChecks
 
 Array = npt.NDArray[np.float64]
 
@@ -86,6 +86,27 @@ def open_model_side(package: str) -> ModelSide:
         _function(model, "predict", "def predict(model, rows): ..."),
         checks,
     )
+
+
+def try_model(side: ModelSide, folder: Path) -> tuple[Any, Golden]:
+    """The model in ``folder``, loaded and tried, and the golden rows that it was tried on.
+
+    Raises ``ModelRefused`` for a model that cannot be loaded, cannot predict, or fails its
+    quality checks.
+    """
+    golden = Golden.load(folder)
+    try:
+        model = side.load(folder)
+        scores = np.asarray(side.predict(model, golden.rows), dtype=np.float64)
+    except MlserviceError:
+        raise
+    except Exception as error:
+        raise ModelRefused(
+            f"the model cannot be loaded and tried: {type(error).__name__}: {error}: load() in "
+            "model.py must read what save() wrote, and predict() must take its rows"
+        ) from error
+    golden.verify(scores, side.checks)
+    return model, golden
 
 
 def open_pipeline(package: str) -> type[Any]:

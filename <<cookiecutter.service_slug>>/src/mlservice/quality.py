@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mlservice.errors import ArtifactCorrupt, ModelRefused
+from mlservice.errors import ArtifactCorrupt, DoorError, ModelRefused
 
 Array = npt.NDArray[np.float64]
 GOLDEN_NAME = "golden.npz"
+_LOSSES = ("log_loss", "squared_error")
 _MOST_GOLDEN_ROWS = 5000
 _EXACT = 1e-6
 
@@ -37,12 +38,26 @@ class QualityChecks:
     margin: float = 0.0
     loss: str = "log_loss"
 
+    def __post_init__(self) -> None:
+        """Refuse bounds that could not mean anything; raises ``DoorError``."""
+        if self.loss not in _LOSSES:
+            raise DoorError(
+                f"QualityChecks(loss={self.loss!r}): give one of {', '.join(map(repr, _LOSSES))}"
+            )
+        if not self.low < self.high:
+            raise DoorError(
+                f"QualityChecks(low={self.low}, high={self.high}): low must be below high"
+            )
+        if self.loss == "log_loss" and (self.low < 0 or self.high > 1):
+            raise DoorError(
+                f"QualityChecks(low={self.low}, high={self.high}): log_loss is for probabilities, "
+                'from 0 to 1; write loss="squared_error" for quantities'
+            )
+
     def failures(self, scores: Array, labels: Array, baseline: float) -> list[str]:
         """What is wrong with ``scores`` (shape n) for rows with ``labels`` (shape n)."""
-        if scores.shape != labels.shape:
-            return [f"{len(scores)} scores came back for {len(labels)} rows"]
-        if not np.isfinite(scores).all():
-            return [f"{int((~np.isfinite(scores)).sum())} scores are not finite"]
+        if unusable := self._unusable(scores, labels):
+            return [unusable]
         found = []
         if scores.min() < self.low or scores.max() > self.high:
             found.append(
@@ -58,6 +73,24 @@ class QualityChecks:
                 f"by {self.margin:.1%}"
             )
         return found
+
+    def _unusable(self, scores: Array, labels: Array) -> str | None:
+        """Why the scores cannot even be compared, if so."""
+        if scores.shape != labels.shape:
+            return (
+                f"scores of shape {scores.shape} came back for labels of shape {labels.shape}: "
+                "predict() must give one number for each row"
+            )
+        if not len(labels):
+            return "there are no rows to try it on"
+        if not np.isfinite(scores).all():
+            return f"{int((~np.isfinite(scores)).sum())} scores are not finite"
+        if self.loss == "log_loss" and (labels.min() < 0 or labels.max() > 1):
+            return (
+                f"labels from {labels.min():.4g} to {labels.max():.4g} are no probabilities, which "
+                'log_loss needs: write loss="squared_error" for quantities'
+            )
+        return None
 
     def losses(self, scores: Array, labels: Array, baseline: float) -> tuple[float, float]:
         """The mean loss of the scores and that of the constant ``baseline``."""
@@ -136,6 +169,11 @@ def accept_model(
     metrics ``loss``, ``baseline_loss`` and ``rows``. Raises ``ModelRefused``, and then nothing
     is published.
     """
+    if rows.ndim != 2 or rows.shape[1] != len(features):
+        raise ModelRefused(
+            f"rows of shape {rows.shape} for {len(features)} names: FEATURES and features() in "
+            "features.py must agree"
+        )
     labels = labels.astype(np.float64)
     _refuse(checks.failures(scores, labels, baseline))
     kept = np.linspace(0, len(rows) - 1, min(len(rows), _MOST_GOLDEN_ROWS)).astype(int)
@@ -149,8 +187,8 @@ def accept_model(
 def _refuse(found: Sequence[str]) -> None:
     if found:
         raise ModelRefused(
-            f"the model fails its quality checks: {'; '.join(found)}. Nothing was published: look "
-            "at the data of this period, or change the bounds in the package's checks.py"
+            f"the model fails its quality checks: {'; '.join(found)}: look at "
+            "the model, at the data of this period, or at the bounds in checks.py"
         )
 
 

@@ -81,6 +81,9 @@ def test_the_model_scores_every_valid_request_within_its_range(
         scores = np.asarray(slot.predict(np.array(rows, dtype=np.float64)))
         assert scores.shape == (len(rows),)
         assert all(math.isfinite(score) for score in scores)
-        assert checks.low <= scores.min() <= scores.max() <= checks.high
+        assert checks.low <= scores.min() <= scores.max() <= checks.high, (
+            f"scores {scores} leave the range of checks.py, {checks.low} to {checks.high}: let "
+            "predict() clip them, or bound the request's fields in contracts/"
+        )
 
     law()

@@ -32,7 +32,9 @@ def url(
 @pytest.fixture(scope="module")
 def sample(settings: Settings) -> dict[str, Any]:
     period = parse_period(demo_period(settings.service.package), settings.pipeline.retrain_every)
-    return open_samples(settings.service.package)(period, 1)[0].request
+    samples = open_samples(settings.service.package)(period, 1)
+    assert samples, f"samples({period}, 1) in data.py gave none: it must find one"
+    return samples[0].request
 
 
 def post(url: str, body: bytes) -> tuple[int, dict[str, Any]]:

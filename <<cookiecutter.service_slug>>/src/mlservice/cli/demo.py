@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -15,6 +16,7 @@ import orjson
 from mlservice.artifacts import Artifact
 from mlservice.cli.common import read_settings, settings_store, table
 from mlservice.door import Sample, demo_period, open_samples
+from mlservice.errors import DoorError, MlserviceError
 from mlservice.local import LocalService, free_ports
 from mlservice.observe.logs import log_as_text
 from mlservice.settings import Settings
@@ -39,6 +41,11 @@ def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     with LocalService(settings.folder, places, model.uri, settings.state / "logs") as service:
         print(f"  {service.url} is ready")
         samples = open_samples(settings.service.package)(period, _SAMPLES)
+        if not samples:
+            raise DoorError(
+                f"samples({period}, {_SAMPLES}) in data.py gave none: it must find cases from "
+                "DEMO_PERIOD on"
+            )
         _predict(service.url, samples)
         _report(settings, model)
         if arguments.keep:
@@ -65,7 +72,7 @@ def _predict(url: str, samples: Sequence[Sample]) -> None:
     _say(3, f"Asking for {len(samples)} real cases from after the training, and what happened then")
     rows = []
     for sample in samples:
-        answer = _post(f"{url}/v1/predict", sample.request)
+        answer = _ask(url, sample)
         prediction = ", ".join(f"{key} {value}" for key, value in answer["prediction"].items())
         rows.append((sample.title, prediction, sample.happened))
     print(_indented(table(("case", "prediction", "what happened"), rows)))
@@ -99,13 +106,22 @@ def _keep(service: LocalService, sample: Sample) -> None:
         print("\nstopping")
 
 
-def _post(url: str, message: dict[str, Any]) -> dict[str, Any]:
+def _ask(url: str, sample: Sample) -> dict[str, Any]:
     request = urllib.request.Request(
-        url, orjson.dumps(message), {"Content-Type": "application/json"}
+        f"{url}/v1/predict", orjson.dumps(sample.request), {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=10) as response:
-        answer: dict[str, Any] = orjson.loads(response.read())
-        return answer
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            answer: dict[str, Any] = orjson.loads(response.read())
+            return answer
+    except urllib.error.HTTPError as error:
+        with error:
+            problem = orjson.loads(error.read())
+        faults = [f"{f['field']} = {f['value']}: {f['rule']}" for f in problem["faults"]]
+        raise MlserviceError(
+            f"the sample '{sample.title}' (data.py, samples) got {error.code}: "
+            f"{'; '.join([problem['detail'], *faults])}; the gateway's log may say more"
+        ) from error
 
 
 def _say(number: int, text: str) -> None:

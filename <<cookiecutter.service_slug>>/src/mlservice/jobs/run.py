@@ -22,8 +22,10 @@ from typing import Any
 
 from mlservice.artifacts import Artifact, FileEntry, Manifest, Store, open_artifact, publish
 from mlservice.artifacts.artifact import relative_path
+from mlservice.door import open_model_side, try_model
 from mlservice.errors import JobError
 from mlservice.jobs.job import Job
+from mlservice.quality import GOLDEN_NAME
 
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9][\w.-]*)", re.MULTILINE)
 
@@ -56,7 +58,8 @@ def run_job(job: Job, call: JobCall, store: Store, folder: Path) -> Artifact:
     """Run ``job`` and publish what it wrote.
 
     ``folder`` is the service's, for its git commit. Raises ``JobError`` for arguments that do
-    not fit, ``ArtifactExists`` where another writer was first, and what the function raises.
+    not fit, ``ModelRefused`` for a model that a worker would refuse, ``ArtifactExists`` where
+    another writer was first, and what the function raises.
     """
     parameters = job.convert(call.parameters)
     _check_inputs(job, call)
@@ -77,6 +80,9 @@ def run_job(job: Job, call: JobCall, store: Store, folder: Path) -> Artifact:
         started = time.monotonic()
         metrics = job.function(**inputs, output=output, **parameters)
         seconds = round(time.monotonic() - started, 3)
+        if (output / GOLDEN_NAME).exists():
+            # What a worker could not load must not be published.
+            try_model(open_model_side(job.function.__module__.partition(".")[0]), output)
 
         def describe(files: dict[str, FileEntry]) -> Manifest:
             return Manifest(

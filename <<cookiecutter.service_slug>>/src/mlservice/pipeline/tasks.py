@@ -6,6 +6,7 @@ everywhere and one that only seemed to run does not.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import traceback
 from collections.abc import Mapping, Sequence
@@ -127,9 +128,12 @@ class Task(luigi.Task):
         return find_job(type(self).__dict__.get("job") or type(self).job)
 
     def _version(self) -> str:
-        """The job's code and, through their paths, that of the inputs."""
-        upstream = sorted({task._version() for tasks in self._tasks().values() for task in tasks})
-        return "-".join([self.declared_job.code, *upstream])
+        """The job's code, and a hash of the inputs' names and paths, which hold their versions."""
+        code = self.declared_job.code
+        inputs = {name: [task.path for task in tasks] for name, tasks in self._tasks().items()}
+        if not inputs:
+            return code
+        return f"{code}-{hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:10]}"
 
     def _tasks(self) -> dict[str, list[Task]]:
         return {

@@ -13,10 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mlservice.artifacts import Artifact
-from mlservice.door import ModelSide
-from mlservice.errors import MlserviceError, ModelRefused
+from mlservice.door import ModelSide, try_model
+from mlservice.errors import ModelRefused
 from mlservice.protocol.packing import features_digest
-from mlservice.quality import Golden
 
 Array = npt.NDArray[np.float64]
 
@@ -38,18 +37,10 @@ def load_slot(artifact: Artifact, side: ModelSide) -> ModelSlot:
     be loaded, cannot predict, or fails its quality checks.
     """
     with artifact.files() as folder:
-        golden = Golden.load(folder)
         try:
-            model = side.load(folder)
-            scores = np.asarray(side.predict(model, golden.rows), dtype=np.float64)
-        except MlserviceError:
-            raise
-        except Exception as error:
-            raise ModelRefused(
-                f"{artifact.uri}: the model cannot be loaded and tried: "
-                f"{type(error).__name__}: {error}"
-            ) from error
-        golden.verify(scores, side.checks)
+            model, golden = try_model(side, folder)
+        except ModelRefused as error:
+            raise ModelRefused(f"{artifact.uri}: {error}") from error
     return ModelSlot(
         version=model_version(artifact),
         columns=len(golden.features),
