@@ -64,7 +64,6 @@ def samples(after: datetime, count: int) -> list[Sample]:
             title=f"{title}, {request['scheduled_departure'][:16].replace('T', ' ')}",
             request=request,
             happened=f"{delay:+.0f} min" + (", late" if delay >= LATE_MINUTES else ""),
-            label=float(delay >= LATE_MINUTES),
         )
         for title, request, delay in zip(titles, requests(chosen), delays, strict=True)
     ]

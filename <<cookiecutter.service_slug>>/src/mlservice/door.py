@@ -50,12 +50,11 @@ class ModelSide:
 
 @dataclass(frozen=True)
 class Sample:
-    """A real request whose outcome is known: what to call it, what happened, and the label."""
+    """A real request whose outcome is known: what to call it, and what happened."""
 
     title: str
     request: dict[str, Any]
     happened: str
-    label: float
 
 
 def open_request_side(package: str) -> RequestSide:

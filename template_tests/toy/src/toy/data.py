@@ -22,4 +22,4 @@ def rows(output: Path, *, hour: datetime, size: int = 100) -> dict[str, float]:
 
 def samples(after: datetime, count: int) -> list[Sample]:
     """Some requests."""
-    return [Sample(f"{after} {n}", {"x": n / count}, "nothing", 0.0) for n in range(count)]
+    return [Sample(f"{after} {n}", {"x": n / count}, "nothing") for n in range(count)]
