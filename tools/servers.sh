@@ -10,8 +10,11 @@ if ! command -v rsync >/dev/null; then
 fi
 if [ ! -x "$tools/node_modules/.bin/gitlab-ci-local" ]; then
     command -v npm >/dev/null || { echo "npm is missing: install Node.js 20 or newer" >&2; exit 1; }
+    # One of its parts is compiled where it cannot be fetched: by the headers beside node.
+    headers=$(dirname "$(dirname "$(command -v node)")")
+    if [ -d "$headers/include/node" ]; then export npm_config_nodedir="$headers"; fi
     mkdir -p "$tools"
-    npm install --silent --no-audit --no-fund --no-package-lock --prefix "$tools" \
+    npm install --loglevel=error --no-audit --no-fund --no-package-lock --prefix "$tools" \
         "gitlab-ci-local@$version" >&2
 fi
 echo "$tools/node_modules/.bin"
