@@ -16,12 +16,12 @@ LOCKS = {"service.lock": ("platform.in", "service.in"), "dev.lock": ("dev.in",)}
 
 def main() -> int:
     """Print each requirement that its lock does not satisfy; returns the exit code."""
-    overridden = {requirement.name for requirement in _requirements(FOLDER / "overrides.txt")}
+    overridden = {canonicalize_name(r.name) for r in _requirements(FOLDER / "overrides.txt")}
     faults = [
         f"requirements/service.in: {requirement} is switched off by requirements/overrides.txt: "
         "delete its line there"
         for requirement in _requirements(FOLDER / "service.in")
-        if requirement.name in overridden
+        if canonicalize_name(requirement.name) in overridden
     ]
     faults += [
         f"requirements/{lock}: {requirement} ({source}) is not satisfied"

@@ -178,7 +178,6 @@ def accept_model(
     _refuse(checks.failures(scores, labels, baseline))
     kept = np.linspace(0, len(rows) - 1, min(len(rows), _MOST_GOLDEN_ROWS)).astype(int)
     golden = Golden(tuple(features), rows[kept], labels[kept], scores[kept], baseline)
-    golden.verify(golden.scores, checks)
     golden.save(output)
     loss, reference = checks.losses(scores, labels, baseline)
     return {"loss": loss, "baseline_loss": reference, "rows": float(len(rows))}
