@@ -421,6 +421,10 @@ EDITS: dict[str, tuple[Files, str]] = {
     "no answers": ({ANSWERS: None}, f"{ANSWERS} is not in "),
     "no version": ({ANSWERS: "_src_path: /x\n"}, f"{ANSWERS} has no _commit"),
     "no source": ({ANSWERS: "_commit: v0.1.0\n"}, f"{ANSWERS} has no _src_path"),
+    "a commit of digits alone, without quotes": (
+        {ANSWERS: "_commit: 1234567\n_src_path: /x\n"},
+        f"{ANSWERS} has a number for _commit (1234567)",
+    ),
     "no YAML": ({ANSWERS: "a: [\n"}, f"{ANSWERS} is not YAML"),
     "no table": ({ANSWERS: "a\n"}, f"{ANSWERS} is not a table of names and values"),
 }
@@ -484,6 +488,9 @@ def test_an_older_or_equal_release_is_no_upgrade(due: World, recorded: str) -> N
 
 def test_a_service_made_before_the_first_tag_is_upgraded_from_its_commit(fresh: World) -> None:
     commit = fresh.template.git("rev-parse", "--short", "HEAD").strip()
+    while not re.fullmatch(r"\d+[abc]\d+", commit):  # such an id reads like a prerelease
+        fresh.template.commit({})
+        commit = fresh.template.git("rev-parse", "--short", "HEAD").strip()
     fresh.service.commit(fresh.service.replaced(ANSWERS, "v0.1.0", commit))
     fresh.template.git("tag", "--delete", "v0.1.0")
     fresh.template.release("v0.1.0", {fresh.template.path("platform.cfg"): "new\n"})
@@ -498,7 +505,7 @@ def test_a_commit_after_the_newest_tag_is_up_to_date_and_a_prerelease_is_not_tak
     fresh.template.commit({"docs/x.md": "later\n"})
     assert "newest v0.1.0: up to date" in fresh.service.upgrade().stdout
     commit = fresh.template.git("rev-parse", "HEAD").strip()
-    fresh.service.commit(fresh.service.replaced(ANSWERS, "v0.1.0", commit))
+    fresh.service.commit(fresh.service.replaced(ANSWERS, "v0.1.0", f"'{commit}'"))
     assert f"template {commit}, newest v0.1.0: up to date" in fresh.service.upgrade().stdout
 
 

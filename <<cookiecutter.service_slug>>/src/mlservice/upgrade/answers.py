@@ -41,7 +41,13 @@ def read_answers(folder: Path) -> Answers:
         )
     recorded = _parse(path)
     for key in ("_commit", "_src_path"):
-        if not isinstance(recorded.get(key), str) or not recorded[key].strip():
+        value = recorded.get(key)
+        if isinstance(value, (int, float)):
+            raise UpgradeError(
+                f"{ANSWERS_FILE} has a number for {key} ({value}), where a text belongs: write it "
+                f"in quotes, `{key}: '...'`, and commit it"
+            )
+        if not isinstance(value, str) or not value.strip():
             raise UpgradeError(
                 f"{ANSWERS_FILE} has no {key} ({_MEANING[key]}): {_REMEDY}, or add the line "
                 f"`{key}: ...` yourself and commit it"

@@ -22,6 +22,8 @@ _SHORT = {"gh:": "https://github.com/", "gl:": "https://gitlab.com/"}
 _REMOTE = re.compile(r"^(\w[\w+.-]*://|[^/\\]+:)")
 # What copier knows to be git without asking the server; anything else ends in .git.
 _TAKEN = ("git@", "git://", "git+", "https://github.com/", "https://gitlab.com/")
+# Many an id would pass for a version: 12c4567 is a candidate of release 12.
+_COMMIT_ID = re.compile(r"^[0-9a-f]{7,64}$")
 _DESCRIBED = re.compile(r"^(?P<tag>.+)-(?P<distance>\d+)-g[0-9a-f]+$")
 _EDIT = f"correct _src_path in {ANSWERS_FILE} and commit it"
 
@@ -62,7 +64,8 @@ def is_due(template: Git, recorded: str, newest: str) -> bool:
     if current == target:
         return False
     described = _DESCRIBED.match(recorded)
-    here = _version(described["tag"] if described else recorded)
+    tag = described["tag"] if described else recorded
+    here = None if _COMMIT_ID.match(tag) else _version(tag)
     there = _version(newest)
     if here is not None and there is not None:
         return there > here
