@@ -25,8 +25,15 @@ $(READY): requirements.lock requirements.in
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --require-hashes --no-deps -r requirements.lock
 	@touch $@
 
-demo:  ## Render a service, train it, serve it, predict; KEEP=1 leaves it running
+ifdef CLUSTER
+demo: $(READY)
+	@commands=$$(tools/servers.sh consul consul_template) && \
+		PATH="$$commands:$$PATH" PYTHONPATH="$(CURDIR):$(CURDIR)/$(SERVICE)/src" \
+		$(BIN)/python tools/cluster_demo.py
+else
+demo:  ## Render a service, train it, serve it, predict; KEEP=1 leaves it, CLUSTER=1 by Nomad and Consul
 	@PYTHON="$(PYTHON)" tools/demo.sh $(if $(KEEP),KEEP=1)
+endif
 
 test: $(READY)  ## Run all tests that need Python alone
 	@$(BIN)/pytest -m "not servers"
@@ -47,8 +54,9 @@ lint: $(READY)  ## Check the template's own code, and what both engines share
 format: $(READY)  ## Format the code and apply the linter's safe fixes
 	@$(BIN)/ruff format $(SOURCES) "$(SERVICE)" && $(BIN)/ruff check --fix $(SOURCES)
 
-bench: $(READY)  ## Measure serving and rendering; PEERS=1 adds other frameworks
-	@$(BIN)/python -m bench
+bench: $(READY)  ## Measure serving, rendering, pipelines and swaps; PEERS=1 adds other frameworks
+	@commands=$$(tools/servers.sh consul consul_template) && PATH="$$commands:$$PATH" \
+		PYTHONPATH="$(SERVICE)/src" $(BIN)/python -m bench
 
 reference: $(READY)  ## Make the service's pages on settings and commands from the code
 	@PYTHONPATH="$(SERVICE)/src" $(BIN)/python tools/reference.py

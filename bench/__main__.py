@@ -15,6 +15,8 @@ from bench.errors import BenchError
 from bench.load import require_wrk
 from bench.options import Options, read_options
 from bench.peers import measure_peers
+from bench.pipeline import measure_pipeline
+from bench.reload import measure_reload
 from bench.render import measure_rendering
 from bench.report import Figure, print_figures, table
 from bench.serving import measure_serving
@@ -51,6 +53,10 @@ def _measure(folder: Path, options: Options) -> list[Figure]:
         figures += _measure_service(make_workplace(folder, template), options)
     if "rendering" in options.only:
         figures += measure_rendering(folder, template, options.rounds)
+    if "pipeline" in options.only:
+        figures += measure_pipeline(folder, options.rounds)
+    if "reload" in options.only:
+        figures += measure_reload(folder)
     return figures
 
 

@@ -12,8 +12,7 @@ from pathlib import Path
 import lightgbm
 import numpy as np
 
-from mlservice.cli.common import read_settings
-from mlservice.cli.serve import find_model
+from mlservice.cli.common import find_model, read_settings
 from mlservice.door import demo_period, open_request_side, open_samples
 
 _MOST_REQUESTS = 4000

@@ -6,7 +6,9 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-SECTIONS = ("stages", "throughput", "tail", "latency", "peers", "rendering")
+SECTIONS = (
+    "stages", "throughput", "tail", "latency", "peers", "rendering", "pipeline", "reload",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

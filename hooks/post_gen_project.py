@@ -6,6 +6,7 @@ user does by `make init`.
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -37,7 +38,28 @@ def main() -> int:
     text = yaml.safe_dump(answers, indent=4, allow_unicode=True, default_flow_style=False)
     with ANSWERS.open("a", encoding="utf-8") as file:
         file.write(text)
-    return subprocess.run([sys.executable, "ci/init_repo.py"], check=False).returncode
+    code = subprocess.run([sys.executable, "ci/init_repo.py"], check=False).returncode
+    if code == 0 and _wants_registering():
+        _register()
+    return code
+
+
+def _wants_registering() -> bool:
+    answer = CONTEXT["register_on_create"]
+    named = all(os.environ.get(name) for name in ("NOMAD_ADDR", "CONSUL_HTTP_ADDR"))
+    return answer == "yes" or (answer == "auto" and named)
+
+
+def _register() -> None:
+    """Do what a copier user does by hand; the finished repository stays whatever comes of it."""
+    folder = shlex.quote(str(Path.cwd()))
+    environment = {"PYTHON": sys.executable, **os.environ}
+    if subprocess.run(["make", "register"], env=environment, check=False).returncode:
+        print(
+            "The service is complete, but not all of it is registered on the cluster: see above. "
+            f"Repeat it with: make -C {folder} register",
+            file=sys.stderr,
+        )
 
 
 def _absolute(path: str) -> str:

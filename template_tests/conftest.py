@@ -20,7 +20,9 @@ PERIOD = "2024-01-02T00"
 
 def clean_environ() -> dict[str, str]:
     """The environment without what could change a command's meaning in a test."""
-    dropped = ("GIT_", "MLSERVICE_", "COOKIECUTTER_", "COPIER_", "PYTHONPATH")
+    dropped = (
+        "GIT_", "MLSERVICE_", "COOKIECUTTER_", "COPIER_", "PYTHONPATH", "NOMAD_", "CONSUL_",
+    )  # fmt: skip
     kept = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
     return {**kept, "PYTHONDONTWRITEBYTECODE": "1"}
 

@@ -26,8 +26,15 @@ OTHERS: list[Answers] = [
         "owner_email": "o'brien@example.co.uk",
         "retrain_every": "three-hours",
         "artifact_store": "s3",
+        "model_reload": "rolling",
+        "register_on_create": "no",
     },
-    {"service_slug": "sk", "framework": "sklearn", "retrain_every": "week"},
+    {
+        "service_slug": "sk",
+        "framework": "sklearn",
+        "retrain_every": "week",
+        "model_reload": "signal",
+    },
 ]
 
 

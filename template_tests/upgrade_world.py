@@ -23,7 +23,7 @@ CACHE = str(ROOT / ".cache" / "pycache")  # copier starts in half the time with 
 
 def environment(**extra: str) -> dict[str, str]:
     """The environment of a user at whose machine nothing is configured."""
-    dropped = ("GIT_", "MLSERVICE_", "COOKIECUTTER_", "COPIER_", "PYTHON")
+    dropped = ("GIT_", "MLSERVICE_", "COOKIECUTTER_", "COPIER_", "PYTHON", "NOMAD_", "CONSUL_")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
     plain = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_OPTIONAL_LOCKS": "0", "PYTHONPYCACHEPREFIX": CACHE}
     return {**kept, **plain, **extra}

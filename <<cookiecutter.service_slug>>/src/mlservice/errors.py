@@ -7,6 +7,7 @@ keeps its traceback. The whole tree::
     ├── SettingsError                   2   service.toml or the environment
     ├── DoorError                       2   the owner's package lacks something
     ├── ContractError                   2   a JSON Schema in contracts/ cannot be used
+    ├── LiveError                       2   the live file or a published model's record
     ├── AddressInUse                    2   a port that somebody else holds
     ├── ArtifactError                   3
     │   ├── ArtifactNotFound            3
@@ -17,6 +18,9 @@ keeps its traceback. The whole tree::
     ├── PipelineError                   4   a pipeline that did not complete
     ├── ModelRefused                    5   a model that fails its quality checks
     ├── UpgradeError                    6   a template upgrade that was not taken
+    ├── ClusterError                    7   Nomad or Consul, or what was asked of them
+    │   ├── ClusterAway                 7   cannot be reached, or has no leader just now
+    │   └── ClusterRefused              7   said no; carries the HTTP status and its words
     └── RequestRefused                  1   one request; carries its HTTP status
         ├── InvalidRequest              1   422; the owner's code may raise it
         └── Unavailable                 1   503 with Retry-After
@@ -49,6 +53,12 @@ class DoorError(MlserviceError):
 
 class ContractError(MlserviceError):
     """A schema in contracts/ that is missing or is no valid JSON Schema."""
+
+    exit_code = 2
+
+
+class LiveError(MlserviceError):
+    """A live file, or the record of a model, that cannot be used."""
 
     exit_code = 2
 
@@ -103,6 +113,26 @@ class UpgradeError(MlserviceError):
     """A template upgrade that cannot be taken; the repository is as it was."""
 
     exit_code = 6
+
+
+class ClusterError(MlserviceError):
+    """Something that Nomad or Consul cannot do, or that was not as it should be there."""
+
+    exit_code = 7
+
+
+class ClusterAway(ClusterError):
+    """Nomad or Consul cannot be reached, or has no leader; it may be back in a moment."""
+
+
+class ClusterRefused(ClusterError):
+    """Nomad or Consul answered with an error; ``status`` is HTTP's, ``words`` are its own."""
+
+    def __init__(self, message: str, status: int, words: str) -> None:
+        """Keep the status and the words beside the message."""
+        super().__init__(message)
+        self.status = status
+        self.words = words
 
 
 @dataclass(frozen=True)

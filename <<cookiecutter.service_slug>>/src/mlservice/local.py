@@ -33,22 +33,23 @@ class LocalService:
     """A context in which the service runs; ``url`` is the address of its gateway."""
 
     def __init__(
-        self, folder: Path, environ: Mapping[str, str], model: str, logs: Path | None = None
+        self, folder: Path, environ: Mapping[str, str], model: str | None, logs: Path | None = None
     ) -> None:
-        """Serve the artifact ``model`` from the service in ``folder``.
+        """Serve the artifact ``model`` from the service in ``folder``, or None for a live file.
 
-        Addresses come from the settings (or ``free_ports``). Logs go to the files
-        ``gateway.log`` and ``worker.log`` in ``logs``, or to standard error.
+        With ``model`` the settings' live file is left alone. Addresses come from the settings
+        (or ``free_ports``). Logs go to the files ``gateway.log`` and ``worker.log`` in ``logs``,
+        or to standard error.
         """
         self._settings = load_settings(folder, environ)
         gateway = self._settings.gateway
         self.url = f"http://{gateway.host}:{gateway.port}"
         self.worker_address = gateway.worker
         self._folder = folder
-        self._environ = dict(environ)
+        self._environ = {**environ, "MLSERVICE_LIVE__FILE": ""} if model else dict(environ)
         self._logs = logs
         self._commands = {
-            "worker": ["serve", "worker", "--model", model],
+            "worker": ["serve", "worker", *(["--model", model] if model else [])],
             "gateway": ["serve", "gateway"],
         }
         self._files = ExitStack()

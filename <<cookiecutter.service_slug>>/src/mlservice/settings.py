@@ -36,10 +36,45 @@ class ServiceSettings(Section):
 
 
 class PipelineSettings(Section):
-    """``[pipeline]``: when the model is trained, and with how many processes."""
+    """``[pipeline]``: when the model is trained, where, and with how many jobs at a time."""
 
     retrain_every: Granularity = Field("day", description="Length of a training period")
     workers: int = Field(2, ge=1, le=64, description="Jobs that run at the same time")
+    executor: Literal["local", "nomad"] = Field(
+        "local", description="Where jobs run: processes of this machine, or dispatched to Nomad"
+    )
+    tries: int = Field(2, ge=1, le=10, description="Times that a dispatched job is tried")
+    placement_minutes: float = Field(
+        30, gt=0, description="Time that a dispatched job may wait for a node with room for it"
+    )
+    metrics_file: str = Field(
+        "", description="File that a run's metrics are written to, for node_exporter's textfiles"
+    )
+
+
+class ModelSettings(Section):
+    """``[models]``: how a new model reaches the workers of a cluster."""
+
+    reload: Literal["watch", "signal", "rolling"] = Field(
+        "watch",
+        description="By the live file (watch), by SIGHUP (signal), or by new instances (rolling)",
+    )
+
+
+class ClusterSettings(Section):
+    """``[batch_cluster]`` and ``[service_cluster]``: the Nomad that jobs or services run on."""
+
+    address: str = Field("", description="URL of Nomad's API (default: NOMAD_ADDR)")
+    region: str = Field("", description="Nomad region (default: NOMAD_REGION)")
+    namespace: str = Field("", description="Nomad namespace (default: NOMAD_NAMESPACE)")
+    token: str = Field("", repr=False, description="ACL token (default: NOMAD_TOKEN)")
+
+
+class ConsulSettings(Section):
+    """``[consul]``: where models are published."""
+
+    address: str = Field("", description="host:port or URL (default: CONSUL_HTTP_ADDR)")
+    token: str = Field("", repr=False, description="ACL token (default: CONSUL_HTTP_TOKEN)")
 
 
 class ArtifactSettings(Section):
@@ -47,7 +82,8 @@ class ArtifactSettings(Section):
 
     root: str = Field(
         ".mlservice/artifacts",
-        description="Folder (relative to service.toml) or s3://bucket/prefix",
+        description="Folder (relative to service.toml), s3://bucket/prefix, or "
+        "webhdfs://namenode:9870/prefix (swebhdfs:// for TLS; the user is HADOOP_USER_NAME)",
     )
     s3_endpoint: str = Field("", description="Address of an S3 server other than Amazon's")
     s3_region: str = Field("us-east-1", description="Region that requests are signed for")
@@ -64,6 +100,7 @@ class GatewaySettings(Section):
     max_batch_rows: int = Field(256, ge=1, le=65536, description="Rows in one call of a worker")
     max_queue_rows: int = Field(4096, ge=1, description="Rows that may wait for the worker")
     drain_ms: int = Field(500, ge=0, description="Time that callers get to leave before a stop")
+    metrics_port: int = Field(0, ge=0, le=65535, description="Port for Prometheus; 0: none")
 
 
 class WorkerSettings(Section):
@@ -77,6 +114,21 @@ class WorkerSettings(Section):
     give_up_after_ms: int = Field(
         10_000, ge=1, description="Length of one predict call that ends the worker's process"
     )
+    metrics_port: int = Field(0, ge=0, le=65535, description="Port for Prometheus; 0: none")
+
+
+class LiveSettings(Section):
+    """``[live]``: the file from which running processes learn of models and workers."""
+
+    file: str = Field("", description="Path (relative to service.toml); empty: there is none")
+    watch: bool = Field(True, description="Look for changes by itself; false: only on SIGHUP")
+    poll_ms: int = Field(500, ge=10, le=600_000, description="Time between two looks at the file")
+    stagger_ms: int = Field(
+        0,
+        ge=0,
+        le=3_600_000,
+        description="Longest time, by chance, that a worker waits before it takes a new model",
+    )
 
 
 class Settings(Section):
@@ -86,8 +138,13 @@ class Settings(Section):
     service: ServiceSettings
     pipeline: PipelineSettings = PipelineSettings()
     artifacts: ArtifactSettings = ArtifactSettings()
+    models: ModelSettings = ModelSettings()
+    batch_cluster: ClusterSettings = ClusterSettings()
+    service_cluster: ClusterSettings = ClusterSettings()
+    consul: ConsulSettings = ConsulSettings()
     gateway: GatewaySettings = GatewaySettings()
     worker: WorkerSettings = WorkerSettings()
+    live: LiveSettings = LiveSettings()
 
     @field_validator("folder")
     @classmethod
@@ -105,8 +162,13 @@ class Settings(Section):
         return self.folder / "contracts"
 
     @property
+    def live_file(self) -> Path | None:
+        """``[live] file``, or None where there is none."""
+        return self.folder / self.live.file if self.live.file else None
+
+    @property
     def artifact_root(self) -> str:
-        """``[artifacts] root`` as a URL (``file:///...`` or ``s3://...``)."""
+        """``[artifacts] root`` as a URL (``file:``, ``s3:`` or ``webhdfs:``)."""
         root = self.artifacts.root
         if "://" in root:
             return root.rstrip("/")

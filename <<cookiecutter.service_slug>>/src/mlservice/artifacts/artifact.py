@@ -38,6 +38,12 @@ class Artifact:
         """The artifact's address."""
         return f"{self.store.root}/{self.path}"
 
+    @property
+    def version(self) -> str:
+        """A short name: when it was made, and a hash of its path."""
+        digest = hashlib.sha256(self.path.encode()).hexdigest()[:8]
+        return f"{self.manifest.created:%Y%m%dT%H%M%S}-{digest}"
+
     @contextmanager
     def files(self) -> Iterator[Path]:
         """The artifact's files in a local folder, each checked against the manifest.
@@ -81,16 +87,40 @@ def publish(
     if not names:
         raise ArtifactError(f"{path}: the job wrote no file: let it write into its output folder")
     attempt = f"files-{uuid.uuid4().hex[:12]}"
+    keys = [f"{path}/{attempt}/{name}" for name in names]
     entries: dict[str, FileEntry] = {}
     try:
         for name in names:
             entries[name] = _upload(store, path, f"{attempt}/{name}", folder / name)
-        manifest = describe(entries)
-        store.create(f"{path}/{MANIFEST_NAME}", manifest.encode())
     except ArtifactError:
-        store.delete([f"{path}/{attempt}/{name}" for name in names])
+        store.delete(keys)
         raise
+    manifest = describe(entries)
+    _create(store, f"{path}/{MANIFEST_NAME}", manifest.encode(), keys)
     return Artifact(store, path, manifest)
+
+
+def _create(store: Store, key: str, manifest: bytes, files: list[str]) -> None:
+    """Create the manifest, or remove the files that it names.
+
+    What the store says is not believed blindly: an answer that was lost looks like a failure,
+    and a create that is repeated after it like somebody else's.
+    """
+    try:
+        store.create(key, manifest)
+    except ArtifactError:
+        if _read_or_none(store, key) == manifest:
+            return
+        store.delete(files)
+        raise
+
+
+def _read_or_none(store: Store, key: str) -> bytes | None:
+    """The manifest that is there; raises ``StoreError`` where that cannot be known."""
+    try:
+        return store.read(key)
+    except ArtifactNotFound:
+        return None
 
 
 def open_artifact(store: Store, path: str) -> Artifact:

@@ -1,4 +1,4 @@
-"""The folder or bucket that artifacts lie in, by obstore: one code path for files and S3.
+"""The folder, bucket or HDFS that artifacts lie in; files and S3 by obstore, in one code path.
 
 obstore was taken over fsspec for its conditional create, which decides between two writers
 on both kinds of store, and which s3fs alone or a plain ``open`` do not give on both.
@@ -58,22 +58,28 @@ class Store(Protocol):
 
 
 def open_store(root: str, *, s3_endpoint: str = "", s3_region: str = "us-east-1") -> Store:
-    """Open the store at ``root`` (``file:///...`` or ``s3://bucket/prefix``).
+    """Open the store at ``root`` (``file:///``, ``s3://bucket/``, ``webhdfs://namenode:9870/``).
 
-    S3 credentials come from the environment (AWS_ACCESS_KEY_ID and the like). Raises
-    ``StoreError`` for another scheme or a folder that cannot be made.
+    S3 credentials come from the environment (AWS_ACCESS_KEY_ID and the like), and so does the
+    user of HDFS (HADOOP_USER_NAME). Raises ``StoreError`` for another scheme or a folder that
+    cannot be made.
     """
     parts = urlsplit(root)
     if parts.scheme == "file":
         folder = Path(unquote(parts.path))
-        with _translated(root):
+        with translated(root):
             folder.mkdir(parents=True, exist_ok=True)
             return ObjectStore(root, LocalStore(folder), folder)
     if parts.scheme == "s3" and parts.netloc:
-        with _translated(root):
+        with translated(root):
             return ObjectStore(root, _s3_store(root, s3_endpoint, s3_region), None)
+    if parts.scheme in ("webhdfs", "swebhdfs"):
+        from mlservice.artifacts.webhdfs import open_webhdfs  # a tenth of a second, rarely needed
+
+        return open_webhdfs(root, os.environ)
     raise StoreError(
-        f"[artifacts] root = '{root}': give a folder or s3://bucket/prefix, nothing else is known"
+        f"[artifacts] root = '{root}': give a folder, s3://bucket/prefix or "
+        "webhdfs://host:port/prefix, nothing else is known"
     )
 
 
@@ -93,28 +99,28 @@ class ObjectStore:
 
     def create(self, key: str, content: bytes) -> None:
         """See ``Store``."""
-        with _translated(f"{self._root}/{key}"), _a_place():
+        with translated(f"{self._root}/{key}"), _a_place():
             obstore.put(self._store, key, content, mode="create")
 
     def upload(self, key: str, source: Path) -> None:
         """See ``Store``."""
-        with _translated(f"{self._root}/{key}"), _a_place():
+        with translated(f"{self._root}/{key}"), _a_place():
             obstore.put(self._store, key, source, chunk_size=_CHUNK)
 
     def read(self, key: str) -> bytes:
         """See ``Store``."""
-        with _translated(f"{self._root}/{key}"):
+        with translated(f"{self._root}/{key}"):
             return bytes(obstore.get(self._store, key).bytes())
 
     def download(self, key: str, target: Path) -> None:
         """See ``Store``."""
-        with _translated(f"{self._root}/{key}"), target.open("wb") as file:
+        with translated(f"{self._root}/{key}"), target.open("wb") as file:
             for chunk in obstore.get(self._store, key).stream(min_chunk_size=_CHUNK):
                 file.write(chunk)
 
     def exists(self, key: str) -> bool:
         """See ``Store``."""
-        with _translated(f"{self._root}/{key}"):
+        with translated(f"{self._root}/{key}"):
             try:
                 obstore.head(self._store, key)
             except FileNotFoundError:
@@ -123,14 +129,14 @@ class ObjectStore:
 
     def keys(self, prefix: str) -> Iterator[str]:
         """See ``Store``."""
-        with _translated(f"{self._root}/{prefix}"):
+        with translated(f"{self._root}/{prefix}"):
             for batch in obstore.list(self._store, prefix or None):
                 yield from (item["path"] for item in batch)
 
     def delete(self, keys: list[str]) -> None:
         """See ``Store``."""
         for key in keys:
-            with _translated(f"{self._root}/{key}"):
+            with translated(f"{self._root}/{key}"):
                 try:
                     obstore.delete(self._store, key)
                 except FileNotFoundError:
@@ -154,7 +160,7 @@ def _s3_store(root: str, endpoint: str, region: str) -> S3Store:
 
 
 @contextmanager
-def _translated(uri: str) -> Iterator[None]:
+def translated(uri: str) -> Iterator[None]:
     """Turn what obstore and the operating system raise into our errors, named by ``uri``."""
     try:
         yield

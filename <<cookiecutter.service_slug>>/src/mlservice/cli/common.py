@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mlservice.artifacts import Store, open_store
+from mlservice.artifacts import Artifact, Store, list_artifacts, open_artifact, open_store
+from mlservice.artifacts.artifact import relative_path
+from mlservice.door import open_pipeline
+from mlservice.errors import ArtifactNotFound, SettingsError
 from mlservice.settings import Settings, load_settings
 
 
@@ -20,6 +23,32 @@ def settings_store(settings: Settings) -> Store:
     return open_store(
         settings.artifact_root, s3_endpoint=found.s3_endpoint, s3_region=found.s3_region
     )
+
+
+def find_model(settings: Settings, uri: str) -> Artifact:
+    """The artifact at ``uri``, or for "latest" that of the latest period.
+
+    Raises ``ArtifactNotFound`` where there is none.
+    """
+    store = settings_store(settings)
+    if uri != "latest":
+        return open_artifact(store, relative_path(store, uri))
+    task = open_pipeline(settings.service.package).get_task_family()
+    found = list_artifacts(store, f"{settings.service.name}/{task}")
+    if not found:
+        raise ArtifactNotFound(
+            f"there is no model in {store.root} yet: run `mlservice pipeline run`, or name one by "
+            "its URI"
+        )
+    return max(found, key=lambda a: (str(a.manifest.parameters.get("period")), a.manifest.created))
+
+
+def pair(text: str) -> tuple[str, str]:
+    """``NAME=VALUE`` as its two parts; raises ``SettingsError``."""
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise SettingsError(f"'{text}': give it as NAME=VALUE, such as trees=300")
+    return name, value
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -55,12 +55,13 @@ def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 def _train(settings: Settings, environ: Mapping[str, str]) -> tuple[Artifact, datetime]:
     from mlservice.pipeline import parse_period
-    from mlservice.pipeline.run import root_task, run_pipeline
+    from mlservice.pipeline.run import make_executor, root_task, run_pipeline
 
     text = demo_period(settings.service.package)
     period = parse_period(text, settings.pipeline.retrain_every)
     _say(1, f"Training a model on what was known on {text}")
-    task = root_task(settings, settings_store(settings), period, {}, environ)
+    store = settings_store(settings)
+    task = root_task(settings, store, make_executor(settings, store, environ), period, {})
     started = time.monotonic()
     outcome = run_pipeline(task, settings.pipeline.workers)
     seconds = time.monotonic() - started

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import signal
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from mlservice.artifacts import Artifact, list_artifacts, open_artifact
-from mlservice.artifacts.artifact import relative_path
-from mlservice.cli.common import read_settings, settings_store
-from mlservice.door import open_model_side, open_pipeline
-from mlservice.errors import ArtifactNotFound
+from mlservice.cli.common import find_model, read_settings, settings_store
+from mlservice.door import open_model_side, open_request_side
+from mlservice.errors import SettingsError
 from mlservice.settings import Settings
 
 
@@ -28,31 +28,13 @@ def add_parser(verbs: Any) -> None:
         command.add_argument(
             "--model",
             metavar="URI",
-            default="latest",
-            help="the model's artifact (default: latest)",
+            help="the model's artifact (default: those of [live] file, or without one the latest)",
         )
         command.set_defaults(run=run)
 
 
-def find_model(settings: Settings, uri: str) -> Artifact:
-    """The artifact at ``uri``, or for "latest" that of the latest period.
-
-    Raises ``ArtifactNotFound`` where there is none.
-    """
-    store = settings_store(settings)
-    if uri != "latest":
-        return open_artifact(store, relative_path(store, uri))
-    task = open_pipeline(settings.service.package).get_task_family()
-    found = list_artifacts(store, f"{settings.service.name}/{task}")
-    if not found:
-        raise ArtifactNotFound(
-            f"there is no model in {store.root} yet: run `mlservice pipeline run`, or name one by "
-            "--model URI"
-        )
-    return max(found, key=lambda a: (str(a.manifest.parameters.get("period")), a.manifest.created))
-
-
 def _gateway(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    _keep_through_hangups()
     from mlservice.gateway.server import serve_gateway
 
     serve_gateway(read_settings(environ))
@@ -60,12 +42,18 @@ def _gateway(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _worker(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    _keep_through_hangups()
     from mlservice.worker.server import serve_worker
-    from mlservice.worker.slot import load_slot
+    from mlservice.worker.slot import fetch_slot, load_slot
 
     settings = read_settings(environ)
     side = open_model_side(settings.service.package)
-    serve_worker(settings, load_slot(find_model(settings, arguments.model), side))
+    if uri := _fixed_model(settings, arguments.model):
+        serve_worker(settings, load_slot(find_model(settings, uri), side))
+    else:
+        names = open_request_side(settings.service.package).names
+        store = settings_store(settings)
+        serve_worker(settings, None, partial(fetch_slot, store=store, side=side, names=names))
     return 0
 
 
@@ -73,9 +61,31 @@ def _local(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from mlservice.local import LocalService
 
     settings = read_settings(environ)
-    model = find_model(settings, arguments.model).uri
+    uri = _fixed_model(settings, arguments.model)
+    model = find_model(settings, uri).uri if uri else None
+    # A terminal that is closed says SIGHUP, by which gateway and worker do not end themselves.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
     with LocalService(settings.folder, environ, model) as service:
         gateway = settings.gateway
         print(f"http://{gateway.host}:{gateway.port}/v1/predict answers; Ctrl-C stops it")
         service.supervise()
     return 0
+
+
+def _fixed_model(settings: Settings, uri: str | None) -> str | None:
+    """The one model to serve, or None for those of the live file.
+
+    Raises ``SettingsError`` where both are given.
+    """
+    if uri and settings.live.file:
+        raise SettingsError(
+            f"--model {uri} and [live] file = '{settings.live.file}' both say what to serve: leave "
+            "out --model, or set MLSERVICE_LIVE__FILE to nothing for this process"
+        )
+    return None if settings.live.file else uri or "latest"
+
+
+def _keep_through_hangups() -> None:
+    """SIGHUP means to read the live file; before there is a reader, it shall do no harm."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)

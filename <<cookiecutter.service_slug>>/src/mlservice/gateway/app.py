@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,7 +13,8 @@ from fastapi.responses import JSONResponse
 from mlservice.contracts import Contract
 from mlservice.door import open_request_side
 from mlservice.gateway.endpoint import PredictEndpoint, Receive, Scope, Send
-from mlservice.gateway.worker_client import WorkerClient
+from mlservice.gateway.worker_pool import WorkerPool
+from mlservice.live import Live, LiveFollower
 from mlservice.settings import Settings
 
 PREDICT_PATH = "/v1/predict"
@@ -26,8 +28,11 @@ class Gateway:
         side = open_request_side(settings.service.package)
         request = Contract.load(settings.contracts / "request.schema.json")
         response = Contract.load(settings.contracts / "response.schema.json")
-        self.worker = WorkerClient(settings.gateway.worker, side.names)
-        self.predict = PredictEndpoint(settings.gateway, side, request, response, self.worker)
+        path = settings.live_file
+        self.live = LiveFollower(path, settings.live) if path else None
+        self.workers = WorkerPool(side.names)
+        self.predict = PredictEndpoint(settings.gateway, side, request, response, self.workers)
+        self._unlisted: tuple[str, ...] = (settings.gateway.worker,)
         self._rest = self._make_rest(settings.service.name, request, response)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -37,12 +42,29 @@ class Gateway:
         else:
             await self._rest(scope, receive, send)
 
+    def _begin(self) -> asyncio.Task[None] | None:
+        """Know the workers; gives the task that follows the live file, where there is one."""
+        if self.live is None:
+            self.workers.use(self._unlisted)
+            return None
+        self.live.subscribe(self._follow)
+        return asyncio.create_task(self.live.run())
+
+    def _follow(self, live: Live) -> None:
+        """Use the workers of the file, or the settings' where it has never listed any."""
+        if live.workers is not None:
+            self._unlisted = ()
+        self.workers.use(self._unlisted if live.workers is None else live.workers)
+
     def _make_rest(self, name: str, request: Contract, response: Contract) -> FastAPI:
         @asynccontextmanager
         async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-            async with self.worker:
-                yield
-                await self.predict.coalescer.drain()
+            following = self._begin()
+            yield
+            await self.predict.coalescer.drain()
+            if following:
+                following.cancel()
+            await self.workers.close()
 
         app = FastAPI(title=name, docs_url=None, redoc_url=None, lifespan=lifespan)
 
@@ -56,7 +78,7 @@ class Gateway:
             responses={503: {"description": "No worker can predict, or the gateway stops"}},
         )
         async def ready() -> JSONResponse:
-            trouble = "the gateway stops" if self.predict.draining else self.worker.trouble
+            trouble = "the gateway stops" if self.predict.draining else self.workers.trouble
             if trouble:
                 return JSONResponse({"status": "not ready", "reason": trouble}, 503)
             return JSONResponse({"status": "ready"})

@@ -48,16 +48,22 @@ class Coalescer:
     """Collects rows and sends them in batches; belongs to one event loop."""
 
     def __init__(
-        self, send: Send, *, max_rows: int, max_queue: int, max_in_flight: int = 2
+        self,
+        send: Send,
+        *,
+        max_rows: int,
+        max_queue: int,
+        max_in_flight: int | Callable[[], int] = 2,
     ) -> None:
         """Send batches by ``send(rows, timeouts in ms, timeout in s)``, with these bounds.
 
-        ``max_in_flight`` of 2 lets the worker find the next batch when one is done.
+        ``max_in_flight`` of 2 lets the worker find the next batch when one is done; a function
+        gives the number for as many workers as there are at the moment.
         """
         self._send = send
         self._max_rows = max_rows
         self._max_queue = max_queue
-        self._max_in_flight = max_in_flight
+        self._max_in_flight = max_in_flight if callable(max_in_flight) else lambda: max_in_flight
         self._queue: deque[_Entry] = deque()
         self._in_flight: set[asyncio.Task[None]] = set()
         self._due = False
@@ -80,6 +86,10 @@ class Coalescer:
         finally:
             entry.timer.cancel()
 
+    def wake(self) -> None:
+        """Send what waits, now that more batches may be in flight."""
+        self._plan()
+
     async def drain(self) -> None:
         """Wait until every batch that has left is answered."""
         while self._in_flight:
@@ -87,13 +97,13 @@ class Coalescer:
 
     def _plan(self) -> None:
         """Send at the end of this turn of the loop, so that its requests go together."""
-        if not self._due and len(self._in_flight) < self._max_in_flight:
+        if not self._due and len(self._in_flight) < self._max_in_flight():
             self._due = True
             asyncio.get_running_loop().call_soon(self._dispatch)
 
     def _dispatch(self) -> None:
         self._due = False
-        while self._queue and len(self._in_flight) < self._max_in_flight:
+        while self._queue and len(self._in_flight) < self._max_in_flight():
             batch = self._take()
             if batch:
                 task = asyncio.create_task(self._run(batch))

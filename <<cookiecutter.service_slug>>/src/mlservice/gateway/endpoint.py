@@ -19,7 +19,7 @@ from mlservice.contracts import Contract, parse
 from mlservice.door import RequestSide
 from mlservice.errors import Fault, RequestRefused, Unavailable
 from mlservice.gateway.coalescer import Coalescer
-from mlservice.gateway.worker_client import WorkerClient
+from mlservice.gateway.worker_pool import WorkerPool
 from mlservice.protocol.packing import RowPacker
 from mlservice.settings import GatewaySettings
 
@@ -43,21 +43,23 @@ class PredictEndpoint:
         side: RequestSide,
         request: Contract,
         response: Contract,
-        worker: WorkerClient,
+        workers: WorkerPool,
     ) -> None:
-        """Join the owner's side, the two contracts and the worker."""
+        """Join the owner's side, the two contracts and the workers."""
         packer = RowPacker(len(side.names))
         self._settings = settings
         self._side = side
         self._request = request
         self._response = response
-        self._worker = worker
+        self._workers = workers
         self._packer = packer
         self.coalescer = Coalescer(
-            worker.predict,
+            workers.predict,
             max_rows=min(settings.max_batch_rows, packer.most_rows),
             max_queue=settings.max_queue_rows,
+            max_in_flight=workers.most_in_flight,
         )
+        workers.on_growth(self.coalescer.wake)
         self.draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -95,7 +97,7 @@ class PredictEndpoint:
         if faults := self._request.faults(message):
             raise RequestRefused(422, "invalid_request", "the request breaks its contract", faults)
         row = self._packer.pack(self._side.features(message))
-        if trouble := self._worker.trouble:
+        if trouble := self._workers.trouble:
             raise Unavailable(trouble)
         score = await self.coalescer.submit(row, deadline)
         response = {

@@ -16,6 +16,7 @@ import uvicorn
 
 from mlservice.address import listen
 from mlservice.gateway.app import Gateway
+from mlservice.observe import metrics
 from mlservice.observe.logs import log_as_json
 from mlservice.settings import Settings
 
@@ -27,6 +28,10 @@ def serve_gateway(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; raises ``AddressInUse`` and what ``Gateway`` raises."""
     log_as_json(settings.service.name)
     gateway = Gateway(settings)
+    if gateway.live is not None:
+        follower = gateway.live
+        signal.signal(signal.SIGHUP, lambda *_: follower.look_soon())
+    metrics.serve_metrics("gateway", settings.gateway.host, settings.gateway.metrics_port)
     with listen("gateway", settings.gateway.host, settings.gateway.port) as listener:
         config = uvicorn.Config(
             gateway,
@@ -41,6 +46,8 @@ def serve_gateway(settings: Settings) -> None:
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
         _Server(config, gateway, settings.gateway.drain_ms / 1000).run([listener])
+    # Python gives up its handlers before it ends, and the signal would kill it then.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 class _Server(uvicorn.Server):

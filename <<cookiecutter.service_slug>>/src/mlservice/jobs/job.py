@@ -127,6 +127,11 @@ def find_job(name: str | Callable[..., Any]) -> Job:
     return _JOBS[wanted]
 
 
+def declared_jobs() -> list[Job]:
+    """All jobs that are declared, by name."""
+    return [_JOBS[name] for name in sorted(_JOBS)]
+
+
 def _check(declared: Job) -> None:
     sizes = declared.memory_mb
     if not sizes or any(size <= 0 for size in sizes) or list(sizes) != sorted(set(sizes)):

@@ -17,7 +17,7 @@ from luigi.execution_summary import LuigiStatusCode
 from mlservice.artifacts import Artifact, Store
 from mlservice.door import open_pipeline
 from mlservice.errors import MlserviceError, PipelineError
-from mlservice.jobs import LocalExecutor
+from mlservice.jobs import Executor, LocalExecutor
 from mlservice.pipeline.tasks import Runtime, Task
 from mlservice.pipeline.threads import Factory
 from mlservice.settings import Settings
@@ -45,12 +45,31 @@ class Outcome:
     ran: int
 
 
+def make_executor(
+    settings: Settings, store: Store, environ: Mapping[str, str], *, stop_jobs: bool = False
+) -> Executor:
+    """What ``[pipeline] executor`` names; ``stop_jobs`` stops dispatched jobs when cancelled."""
+    if settings.pipeline.executor == "local":
+        return LocalExecutor(settings.state / "logs", settings.folder, environ)
+    from mlservice.cluster import open_nomad
+    from mlservice.jobs.nomad_executor import NomadExecutor
+
+    return NomadExecutor(
+        open_nomad(settings.batch_cluster, environ, "batch_cluster"),
+        store,
+        settings.service.name,
+        tries=settings.pipeline.tries,
+        placement_seconds=settings.pipeline.placement_minutes * 60,
+        stop_on_close=stop_jobs,
+    )
+
+
 def root_task(
     settings: Settings,
     store: Store,
+    executor: Executor,
     period: datetime,
     parameters: Mapping[str, str],
-    environ: Mapping[str, str],
 ) -> Task:
     """The owner's root task for ``period``; raises ``PipelineError`` for unknown parameters."""
     cls = open_pipeline(settings.service.package)
@@ -66,11 +85,7 @@ def root_task(
             values[name] = known[name].parse(text)
         except ValueError as error:
             raise PipelineError(f"parameter {name} = '{text}': {error}") from error
-    Task.runtime = Runtime(
-        service=settings.service.name,
-        store=store,
-        executor=LocalExecutor(settings.state / "logs", settings.folder, environ),
-    )
+    Task.runtime = Runtime(settings.service.name, store, executor)
     task: Task = cls(period=period, **values)
     return task
 
@@ -84,7 +99,18 @@ def run_pipeline(task: Task, workers: int) -> Outcome:
     if not missing:
         return Outcome(task.output().open(), ran=0)
     log.info("%d of the pipeline's tasks are to run", len(missing))
-    task.runtime.failures.clear()
+    build(task, workers=workers, runtime=task.runtime)
+    if not task.complete():
+        raise PipelineError(_explain(task, task.runtime, LuigiStatusCode.NOT_RUN))
+    return Outcome(task.output().open(), ran=len(missing))
+
+
+def build(task: luigi.Task, *, workers: int, runtime: Runtime) -> None:
+    """Let Luigi run ``task`` and all it needs, in threads.
+
+    Raises ``PipelineError`` that says which task failed, why, and where its log is.
+    """
+    runtime.failures.clear()
     _silence_luigi()
     try:
         result = luigi.build(
@@ -96,10 +122,9 @@ def run_pipeline(task: Task, workers: int) -> Outcome:
             no_lock=True,
         )
     finally:
-        task.runtime.executor.close()
-    if result.status not in _SUCCESS or not task.complete():
-        raise PipelineError(_explain(task, result.status))
-    return Outcome(task.output().open(), ran=len(missing))
+        runtime.executor.close()
+    if result.status not in _SUCCESS:
+        raise PipelineError(_explain(task, runtime, result.status))
 
 
 def status_of(task: Task) -> list[TaskStatus]:
@@ -135,11 +160,11 @@ def _silence_luigi() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def _explain(task: Task, status: LuigiStatusCode) -> str:
-    failures = task.runtime.failures
+def _explain(task: luigi.Task, runtime: Runtime, status: LuigiStatusCode) -> str:
+    failures = runtime.failures
     if not failures:
         try:
-            status_of(task)
+            status_of(task) if isinstance(task, Task) else task.deps()
         except MlserviceError as error:
             return f"{task}: cannot be scheduled: {error}"
         return f"{task}: did not complete (Luigi says {status.name}), and no task says why"

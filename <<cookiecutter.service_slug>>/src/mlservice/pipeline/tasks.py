@@ -95,7 +95,7 @@ class Task(luigi.Task):
     def path(self) -> str:
         """Path of the task's artifact below the store's root."""
         written = self.to_str_params(only_significant=True, only_public=True)
-        return artifact_path(self.runtime.service, self.task_family, written, self._version())
+        return artifact_path(self.runtime.service, self.task_family, written, self.version)
 
     def run(self) -> None:
         """Let the executor run the job; a failure is kept for the coordinator's report."""
@@ -127,7 +127,8 @@ class Task(luigi.Task):
             raise PipelineError(f"task {self.task_family}: set its job, such as `job = train`")
         return find_job(type(self).__dict__.get("job") or type(self).job)
 
-    def _version(self) -> str:
+    @property
+    def version(self) -> str:
         """The job's code, and a hash of the inputs' names and paths, which hold their versions."""
         code = self.declared_job.code
         inputs = {name: [task.path for task in tasks] for name, tasks in self._tasks().items()}

@@ -23,9 +23,12 @@ log = logging.getLogger("mlservice.worker")
 
 
 class Predictor:
-    """Runs a slot's model; one call at a time."""
+    """Runs the model of a slot; one call at a time.
 
-    def __init__(self, slot: ModelSlot) -> None:
+    ``slot`` is the one for new calls, None before the first; a swap exchanges it.
+    """
+
+    def __init__(self, slot: ModelSlot | None) -> None:
         """Begin with ``slot``."""
         self.slot = slot
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="predict")
@@ -38,16 +41,20 @@ class Predictor:
         return time.monotonic() - since if since is not None else 0.0
 
     def start(
-        self, rows: Array, timeouts_ms: npt.NDArray[np.uint32]
+        self, slot: ModelSlot, rows: Array, timeouts_ms: npt.NDArray[np.uint32]
     ) -> asyncio.Future[tuple[Array, Statuses, str]]:
-        """Scores, statuses and the model's version to come, for ``rows`` of shape (n, columns).
+        """Scores, statuses and ``slot``'s version to come, for ``rows`` of shape (n, columns).
 
         The timeouts run from now on, whatever is before these rows in the queue. A future that
         is cancelled before its turn leaves nothing to do.
         """
         received = time.monotonic()
         loop = asyncio.get_running_loop()
-        return loop.run_in_executor(self._thread, self._run, self.slot, rows, timeouts_ms, received)
+        return loop.run_in_executor(self._thread, self._run, slot, rows, timeouts_ms, received)
+
+    async def idle(self) -> None:
+        """Wait until every call that was started before has ended."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, _nothing)
 
     def _run(
         self, slot: ModelSlot, rows: Array, timeouts_ms: npt.NDArray[np.uint32], received: float
@@ -65,6 +72,10 @@ class Predictor:
             return scores, statuses, slot.version
         finally:
             self._busy_since = None
+
+
+def _nothing() -> None:
+    pass
 
 
 def _scores(slot: ModelSlot, rows: Array) -> tuple[Array, Statuses]:

@@ -2,164 +2,127 @@
 
 Health follows the thing that predicts: a predict call that hangs makes the worker NOT_SERVING
 while it hangs, and one that never comes back ends the process, since Python cannot end a
-thread; whoever supervises the worker (Nomad, or ``mlservice serve local``) starts it anew.
+thread; whoever supervises the worker (Nomad, or ``mlservice serve local``) starts it anew. A
+worker that has no model yet is alive (the service "live") but cannot predict (the service "").
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
 import signal
 from collections.abc import AsyncIterator
-from typing import TypeAlias
 
-import grpc
 import grpc.aio
 import uvloop
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
 from mlservice.address import listen
+from mlservice.live import LiveFollower
+from mlservice.observe import metrics
 from mlservice.observe.logs import log_as_json
-from mlservice.protocol import predict_pb2, predict_pb2_grpc
-from mlservice.protocol.packing import CHANNEL_OPTIONS, unpack_rows, unpack_timeouts
+from mlservice.protocol import predict_pb2_grpc
+from mlservice.protocol.packing import CHANNEL_OPTIONS
 from mlservice.settings import Settings, WorkerSettings
-from mlservice.worker.predictor import Array, Predictor, Statuses
+from mlservice.worker.predictor import Predictor
+from mlservice.worker.servicer import PredictServicer
 from mlservice.worker.slot import ModelSlot
+from mlservice.worker.swapper import Fetch, Swapper
 
 EXIT_STUCK = 70
 _GRACE_SECONDS = 5.0
 _WATCH_SECONDS = 0.1
 # Two workers on one port would share it in silence.
 _OPTIONS = [*CHANNEL_OPTIONS, ("grpc.so_reuseport", 0)]
-Context: TypeAlias = (
-    "grpc.aio.ServicerContext[predict_pb2.PredictRequest, predict_pb2.PredictReply]"
-)
-Started: TypeAlias = "asyncio.Future[tuple[Array, Statuses, str]]"
 log = logging.getLogger("mlservice.worker")
 
 
-def serve_worker(settings: Settings, slot: ModelSlot) -> None:
-    """Serve ``slot`` until SIGTERM or SIGINT; raises ``AddressInUse``."""
+def serve_worker(settings: Settings, slot: ModelSlot | None, fetch: Fetch | None = None) -> None:
+    """Serve ``slot`` until SIGTERM or SIGINT; raises ``AddressInUse``.
+
+    With ``fetch`` the models are those that the live file names, loaded by it.
+    """
     log_as_json(settings.service.name)
+    metrics.serve_metrics("worker", settings.worker.host, settings.worker.metrics_port)
+    if slot is not None:
+        metrics.MODEL.info({"version": slot.version})
     gc.collect()
     gc.freeze()
-    uvloop.run(_serve(settings.worker, slot))
+    uvloop.run(_serve(settings, Predictor(slot), fetch))
 
 
-async def _serve(settings: WorkerSettings, slot: ModelSlot) -> None:
-    predictor = Predictor(slot)
+async def _serve(settings: Settings, predictor: Predictor, fetch: Fetch | None) -> None:
     servicer = health.HealthServicer()
     server = grpc.aio.server(options=_OPTIONS)
     predict_pb2_grpc.add_PredictorServicer_to_server(PredictServicer(predictor), server)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    address = f"{settings.host}:{settings.port}"
+    host, port = settings.worker.host, settings.worker.port
     # gRPC's own error does not say why; this one does.
-    listen("worker", settings.host, settings.port).close()
-    server.add_insecure_port(address)
+    listen("worker", host, port).close()
+    server.add_insecure_port(f"{host}:{port}")
+    # A health service says SERVING until it is told otherwise.
+    await servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
     await server.start()
-    await servicer.set("", health_pb2.HealthCheckResponse.SERVING)
-    log.info("model %s is served on %s", slot.version, address)
-    watch = asyncio.create_task(_watch(predictor, servicer, settings))
-    await _signalled()
-    watch.cancel()
+    async with _following(settings, predictor, fetch):
+        watch = asyncio.create_task(_watch(predictor, servicer, settings.worker))
+        log.info("%s is served on %s:%d", _name(predictor.slot), host, port)
+        await _signalled()
+        watch.cancel()
     await servicer.enter_graceful_shutdown()
     await server.stop(_GRACE_SECONDS)
 
 
-class PredictServicer(predict_pb2_grpc.PredictorServicer):
-    """The Predictor service of predict.proto."""
-
-    def __init__(self, predictor: Predictor) -> None:
-        """Predict by ``predictor``."""
-        self._predictor = predictor
-
-    async def Predict(  # noqa: N802  # gRPC's own name
-        self, request_iterator: AsyncIterator[predict_pb2.PredictRequest], context: Context
-    ) -> AsyncIterator[predict_pb2.PredictReply]:
-        """See predict.proto."""
-        started: asyncio.Queue[Started | None] = asyncio.Queue()
-        reading = asyncio.create_task(self._start_all(request_iterator, started))
-        try:
-            while (scored := await started.get()) is not None:
-                yield _reply(*await scored)
-            await reading
-        except _Refused as error:
-            await context.abort(error.code, str(error))
-        finally:
-            reading.cancel()
-            while not started.empty():
-                if (left := started.get_nowait()) is not None:
-                    left.cancel()
-
-    async def _start_all(
-        self,
-        requests: AsyncIterator[predict_pb2.PredictRequest],
-        started: asyncio.Queue[Started | None],
-    ) -> None:
-        """Read ahead, so that a row's time runs while it waits for its turn."""
-        try:
-            async for request in requests:
-                started.put_nowait(self._start(request))
-        finally:
-            started.put_nowait(None)
-
-    def _start(self, request: predict_pb2.PredictRequest) -> Started:
-        slot = self._predictor.slot
-        if request.features != slot.features:
-            raise _Refused(
-                grpc.StatusCode.FAILED_PRECONDITION,
-                f"model {slot.version} was trained with other features: deploy gateway and model "
-                "from the same commit",
-            )
-        try:
-            rows = unpack_rows(request.rows, request.count)
-            timeouts = unpack_timeouts(request.timeouts_ms)
-        except ValueError as error:
-            raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
-        if rows.shape[1] != slot.columns or len(timeouts) != len(rows):
-            raise _Refused(
-                grpc.StatusCode.INVALID_ARGUMENT,
-                f"rows of shape {rows.shape} with {len(timeouts)} timeouts, for a model of "
-                f"{slot.columns} columns",
-            )
-        return self._predictor.start(rows, timeouts)
+@contextlib.asynccontextmanager
+async def _following(
+    settings: Settings, predictor: Predictor, fetch: Fetch | None
+) -> AsyncIterator[None]:
+    """Take the models of the live file meanwhile, if it shall be followed."""
+    path = settings.live_file
+    if path is None or fetch is None:
+        yield
+        return
+    follower = LiveFollower(path, settings.live)
+    swapper = Swapper(predictor, fetch, settings.live.stagger_ms / 1000)
+    follower.subscribe(swapper.follow)
+    tasks = [asyncio.create_task(follower.run()), asyncio.create_task(swapper.run())]
+    signal.signal(signal.SIGHUP, lambda *_: follower.look_soon())
+    try:
+        yield
+    finally:
+        # Python gives up its handlers before it ends, and the signal would kill it then.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        for task in tasks:
+            task.cancel()
 
 
-class _Refused(Exception):
-    """A request that ends its stream, with a status for it."""
-
-    def __init__(self, code: grpc.StatusCode, words: str) -> None:
-        super().__init__(words)
-        self.code = code
-
-
-def _reply(scores: Array, statuses: Statuses, version: str) -> predict_pb2.PredictReply:
-    return predict_pb2.PredictReply(
-        scores=scores.astype("<f8").tobytes(), statuses=statuses.tobytes(), model_version=version
-    )
+def _name(slot: ModelSlot | None) -> str:
+    return f"model {slot.version}" if slot else "no model yet"
 
 
 async def _watch(
     predictor: Predictor, servicer: health.HealthServicer, settings: WorkerSettings
 ) -> None:
-    """Let the health service say whether the predicting thread moves."""
-    served = True
+    """Let the health service say whether the predicting thread moves, and has a model."""
+    said: dict[str, bool] = {}
     while True:
-        await asyncio.sleep(_WATCH_SECONDS)
         busy_ms = predictor.busy_seconds * 1000
         if busy_ms > settings.give_up_after_ms:
             log.critical("a predict call hangs for %.1f s: the process ends", busy_ms / 1000)
             logging.shutdown()
             os._exit(EXIT_STUCK)
         moves = busy_ms <= settings.stuck_after_ms
-        if moves != served:
-            served = moves
-            status = health_pb2.HealthCheckResponse
-            await servicer.set("", status.SERVING if moves else status.NOT_SERVING)
+        if moves != said.get("live", True):
             log.warning("predicting %s", "moves again" if moves else "hangs")
+        for name, well in (("live", moves), ("", moves and predictor.slot is not None)):
+            if well != said.get(name):
+                said[name] = well
+                status = health_pb2.HealthCheckResponse
+                await servicer.set(name, status.SERVING if well else status.NOT_SERVING)
+        await asyncio.sleep(_WATCH_SECONDS)
 
 
 async def _signalled() -> None:

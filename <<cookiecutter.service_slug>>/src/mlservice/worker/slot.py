@@ -6,15 +6,18 @@ Nothing of a slot changes once it is made, so a swap is the exchange of one refe
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from mlservice.artifacts import Artifact
+from mlservice.artifacts import Artifact, Manifest, Store
+from mlservice.artifacts.artifact import relative_path
+from mlservice.artifacts.manifest import MANIFEST_NAME
 from mlservice.door import ModelSide, try_model
-from mlservice.errors import ModelRefused
+from mlservice.errors import ArtifactCorrupt, ModelRefused
+from mlservice.live import ModelRecord
 from mlservice.protocol.packing import features_digest
 
 Array = npt.NDArray[np.float64]
@@ -42,14 +45,33 @@ def load_slot(artifact: Artifact, side: ModelSide) -> ModelSlot:
         except ModelRefused as error:
             raise ModelRefused(f"{artifact.uri}: {error}") from error
     return ModelSlot(
-        version=model_version(artifact),
+        version=artifact.version,
         columns=len(golden.features),
         features=features_digest(golden.features),
         predict=lambda rows: side.predict(model, rows),
     )
 
 
-def model_version(artifact: Artifact) -> str:
-    """Name of the model in answers: when it was made, and a hash of the artifact's path."""
-    digest = hashlib.sha256(artifact.path.encode()).hexdigest()[:8]
-    return f"{artifact.manifest.created:%Y%m%dT%H%M%S}-{digest}"
+def fetch_slot(
+    record: ModelRecord, store: Store, side: ModelSide, names: Sequence[str]
+) -> ModelSlot:
+    """Load the model that ``record`` names, if it is the one that was published.
+
+    ``names`` are the features that gateways of this code send. Raises what ``load_slot`` does,
+    ``ArtifactNotFound``, and ``StoreError`` where the store is away.
+    """
+    path = relative_path(store, record.uri)
+    text = store.read(f"{path}/{MANIFEST_NAME}")
+    digest = hashlib.sha256(text).hexdigest()
+    if digest != record.sha256:
+        raise ArtifactCorrupt(
+            f"{record.uri}/{MANIFEST_NAME}: has SHA-256 {digest[:12]}…, but was published with "
+            f"{record.sha256[:12]}…: it was altered, so publish another model"
+        )
+    slot = load_slot(Artifact(store, path, Manifest.decode(text, record.uri)), side)
+    if slot.features != features_digest(names):
+        raise ModelRefused(
+            f"{record.uri}: was trained with other features than FEATURES in features.py: train "
+            "it with this code, or deploy the code that it was trained with"
+        )
+    return replace(slot, version=record.version)

@@ -12,7 +12,7 @@ from mlservice import Sample, job
 DEMO_PERIOD = "2024-01-02T00"
 
 
-@job(memory_mb=(64,))
+@job(memory_mb=(300,))
 def rows(output: Path, *, hour: datetime, size: int = 100) -> dict[str, float]:
     """Write random rows that are the same for each hour."""
     generator = np.random.default_rng(int(hour.timestamp()))

@@ -15,12 +15,13 @@ from .features import FEATURES
 from .model import Model, predict, save
 
 
-@job(memory_mb=(64, 128))
+@job(memory_mb=(300, 900))
 def fit(hours: list[Path], output: Path, *, slope: float, padding: int = 0) -> dict[str, float]:
-    """Write a model with the slope, and check it; TOY_FAIL and TOY_WAIT make trouble."""
+    """Write a model with the slope, and check it; TOY_FAIL, TOY_EAT and TOY_WAIT make trouble."""
     if os.environ.get("TOY_FAIL"):
         raise ValueError("the data of this hour are broken")
-    time.sleep(float(os.environ.get("TOY_WAIT", "0")))
+    eaten = np.ones(int(os.environ.get("TOY_EAT", "0")) * 1024 * 1024, dtype=np.uint8)
+    time.sleep(float(os.environ.get("TOY_WAIT", "0")) + (1.5 if eaten.any() else 0))
     x = np.concatenate([np.load(folder / "rows.npy") for folder in hours])
     model = Model(slope, "p" * padding)
     save(model, output)

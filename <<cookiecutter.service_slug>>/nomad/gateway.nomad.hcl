@@ -1,0 +1,278 @@
+# The gateway: the HTTP side of << cookiecutter.service_slug >>, on the cluster for services.
+#
+# `mlservice deploy register` gives the variables (nomad/ENVIRONMENT.vars.hcl, service.toml). By hand:
+#   nomad job plan -hcl2-strict=false -var-file=nomad/staging.vars.hcl nomad/gateway.nomad.hcl
+
+variable "datacenters" {
+  description = "Datacenters of the cluster that the job may run in"
+  type        = list(string)
+  default     = ["dc1"]
+}
+
+variable "namespace" {
+  description = "Nomad namespace"
+  type        = string
+  default     = "default"
+}
+
+variable "driver" {
+  description = "Task driver: docker, or raw_exec on `nomad agent -dev` without Docker"
+  type        = string
+  default     = "docker"
+
+  validation {
+    condition     = var.driver == "docker" || var.driver == "raw_exec"
+    error_message = "The driver must be docker or raw_exec."
+  }
+}
+
+variable "image" {
+  description = "Container image with its tag; never `latest`, which would change on a restart"
+  type        = string
+  default     = "<< cookiecutter._org_registry >>/<< cookiecutter.service_slug >>:0.1.0"
+}
+
+variable "command" {
+  description = "The mlservice command: inside the image, or its full path for raw_exec"
+  type        = string
+  default     = "mlservice"
+}
+
+variable "config" {
+  description = "Path of service.toml inside the image, or on the node for raw_exec"
+  type        = string
+  default     = "/app/service.toml"
+}
+
+variable "version" {
+  description = "Version of the service; becomes a tag in Consul"
+  type        = string
+  default     = "0.1.0"
+}
+
+variable "env" {
+  description = "More environment for the task, such as MLSERVICE_ARTIFACTS__ROOT"
+  type        = map(string)
+  default     = {}
+}
+
+variable "vault_role" {
+  description = "Vault role of the task; empty: no Vault"
+  type        = string
+  default     = ""
+}
+
+variable "vault_path" {
+  description = "Vault path (KV version 2, with /data/) whose keys become environment"
+  type        = string
+  default     = "secret/data/<< cookiecutter.service_slug >>"
+}
+
+variable "gateway_count" {
+  description = "Instances"
+  type        = number
+  default     = 2
+}
+
+variable "gateway_canaries" {
+  description = "New instances beside the old ones before a version is promoted"
+  type        = number
+  default     = 1
+}
+
+variable "auto_promote" {
+  description = "Promote as soon as the canaries are healthy, without anybody's judgement"
+  type        = bool
+  default     = false
+}
+
+variable "gateway_port" {
+  description = "Fixed port on the node; 0: Nomad chooses one"
+  type        = number
+  default     = 0
+}
+
+variable "gateway_cpu" {
+  description = "CPU in MHz"
+  type        = number
+  default     = 1000
+}
+
+variable "gateway_memory_mb" {
+  description = "Memory that is reserved"
+  type        = number
+  default     = 512
+}
+
+variable "gateway_memory_max_mb" {
+  description = "Memory that the task may take where the cluster has some left"
+  type        = number
+  default     = 1024
+}
+
+variable "shutdown_delay" {
+  description = "Time between leaving Consul and SIGTERM: callers need it to hear of the leave"
+  type        = string
+  default     = "10s"
+}
+
+job "<< cookiecutter.service_slug >>-gateway" {
+  type        = "service"
+  namespace   = var.namespace
+  datacenters = var.datacenters
+
+  group "gateway" {
+    count = var.gateway_count
+
+    network {
+      port "http" {
+        static = var.gateway_port
+      }
+      port "metrics" {}
+    }
+
+    service {
+      name        = "<< cookiecutter.service_slug >>-gateway"
+      port        = "http"
+      tags        = ["v${var.version}"]
+      canary_tags = ["canary", "v${var.version}"]
+
+      # Three failures in a row and Nomad restarts the instance.
+      check {
+        name     = "alive"
+        type     = "http"
+        path     = "/live"
+        interval = "5s"
+        timeout  = "2s"
+
+        check_restart {
+          limit = 3
+          # Counted from the allocation's start, so an image that is pulled slowly eats it.
+          grace = "120s"
+        }
+      }
+
+      # Not ready is no reason for a restart: the worker is what is missing.
+      check {
+        name     = "ready"
+        type     = "http"
+        path     = "/ready"
+        interval = "5s"
+        timeout  = "2s"
+      }
+    }
+
+    service {
+      name = "<< cookiecutter.service_slug >>-gateway-metrics"
+      port = "metrics"
+      tags = ["prometheus"]
+    }
+
+    update {
+      canary            = var.gateway_canaries
+      max_parallel      = 1
+      auto_promote      = var.auto_promote
+      auto_revert       = true
+      health_check      = "checks"
+      min_healthy_time  = "10s"
+      healthy_deadline  = "5m"
+      progress_deadline = "10m"
+    }
+
+    restart {
+      attempts = 3
+      interval = "10m"
+      delay    = "5s"
+      mode     = "fail"
+    }
+
+    shutdown_delay = var.shutdown_delay
+
+    task "gateway" {
+      driver       = var.driver
+      kill_signal  = "SIGTERM"
+      kill_timeout = "30s" # above the drain of the gateway, which ends within 11 s
+
+      dynamic "config" {
+        for_each = var.driver == "docker" ? [1] : []
+        content {
+          image   = var.image
+          command = var.command
+          args    = ["serve", "gateway"]
+          ports   = ["http", "metrics"]
+          logging {
+            type = "json-file"
+            config {
+              max-size = "10m"
+              max-file = "3"
+            }
+          }
+        }
+      }
+
+      dynamic "config" {
+        for_each = var.driver == "docker" ? [] : [1]
+        content {
+          command = var.command
+          args    = ["serve", "gateway"]
+        }
+      }
+
+      env = merge(var.env, {
+        MLSERVICE_CONFIG                = var.config
+        MLSERVICE_GATEWAY__HOST         = "0.0.0.0"
+        MLSERVICE_GATEWAY__PORT         = "${NOMAD_PORT_http}"
+        MLSERVICE_GATEWAY__METRICS_PORT = "${NOMAD_PORT_metrics}"
+        MLSERVICE_LIVE__FILE            = "${NOMAD_TASK_DIR}/live.json"
+      })
+
+      # The live file: which workers there are. Only instances that pass their checks are listed,
+      # and the gateway follows the file by itself.
+      template {
+        destination = "local/live.json"
+        change_mode = "noop"
+
+        wait {
+          min = "1s"
+          max = "5s"
+        }
+
+        data = << "<<EOT" >>
+{
+  "format": 1,
+  "workers": [
+    {{- range $i, $worker := service "<< cookiecutter.service_slug >>-worker" -}}
+    {{- if $i }}, {{ end }}"{{ $worker.Address }}:{{ $worker.Port }}"
+    {{- end -}}
+  ]
+}
+EOT
+      }
+
+      dynamic "vault" {
+        for_each = var.vault_role == "" ? [] : [var.vault_role]
+        content {
+          role        = vault.value
+          change_mode = "noop"
+        }
+      }
+
+      dynamic "template" {
+        for_each = var.vault_role == "" ? [] : [var.vault_path]
+        content {
+          destination = "secrets/service.env"
+          env         = true
+          change_mode = "restart"
+          splay       = "60s"
+          data        = "{{ with secret \"${template.value}\" }}{{ range $k, $v := .Data.data }}{{ $k }}={{ $v | toJSON }}\n{{ end }}{{ end }}"
+        }
+      }
+
+      resources {
+        cpu        = var.gateway_cpu
+        memory     = var.gateway_memory_mb
+        memory_max = var.gateway_memory_max_mb
+      }
+    }
+  }
+}

@@ -1,0 +1,144 @@
+"""Consul's key-value store by py-consul: every write is check-and-set.
+
+Keys keep to what every version of Consul takes (``[A-Za-z0-9_./-]``). py-consul hides that an
+empty value is None, that asserts guard its arguments, and that connection errors are those of
+requests; all that ends here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import consul
+import requests
+from consul.exceptions import ACLPermissionDenied, ClientError, ConsulException
+
+from mlservice.errors import ClusterAway, ClusterError, ClusterRefused
+from mlservice.settings import ConsulSettings
+
+_KEY = re.compile(r"^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$")
+_DEFAULT_PORT = 8500
+_TIMEOUT_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A key's value, and the index that the next check-and-set needs (0: not there)."""
+
+    key: str
+    value: str | None
+    index: int
+
+
+def open_consul(settings: ConsulSettings, environ: Mapping[str, str]) -> ConsulStore:
+    """The Consul of the settings, else the environment's; raises ``ClusterError`` for neither."""
+    text = settings.address or environ.get("CONSUL_HTTP_ADDR", "")
+    secure = environ.get("CONSUL_HTTP_SSL", "").lower() in ("1", "true")
+    parts = urlsplit(text if "://" in text else f"{'https' if secure else 'http'}://{text}")
+    if not parts.hostname or parts.scheme not in ("http", "https"):
+        raise ClusterError(
+            f"[consul] address = '{text}': give host:port, such as 127.0.0.1:8500, there or in "
+            "CONSUL_HTTP_ADDR"
+        )
+    skip = environ.get("CONSUL_HTTP_SSL_VERIFY", "").lower() in ("0", "false")
+    return ConsulStore(
+        parts.hostname,
+        parts.port or _DEFAULT_PORT,
+        scheme=parts.scheme,
+        token=settings.token or environ.get("CONSUL_HTTP_TOKEN", ""),
+        verify=False if skip else environ.get("CONSUL_CACERT") or True,
+    )
+
+
+class ConsulStore:
+    """The key-value store of one Consul."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        scheme: str = "http",
+        token: str = "",
+        verify: bool | str = True,
+    ) -> None:
+        """Keep where it is and who asks."""
+        self.address = f"{host}:{port}"
+        self._client = consul.Consul(
+            host=host,
+            port=port,
+            scheme=scheme,
+            token=token or None,
+            verify=verify,
+            connections_timeout=_TIMEOUT_SECONDS,
+        )
+
+    def get(self, key: str) -> Entry:
+        """The key as it is now; a missing one has the value None and the index 0."""
+        _check(key)
+        _, item = self._ask(key, lambda: self._client.kv.get(key))
+        return _entry(key, item)
+
+    def list(self, prefix: str) -> list[Entry]:
+        """All keys below ``prefix``, which ends in a slash."""
+        _check(prefix.rstrip("/"))
+        _, items = self._ask(prefix, lambda: self._client.kv.get(prefix, recurse=True))
+        return [_entry(item["Key"], item) for item in items or []]
+
+    def put(self, key: str, value: str, index: int) -> bool:
+        """Write if the key's index is still ``index`` (0: if it is not there).
+
+        False where somebody else was first.
+        """
+        _check(key)
+        return bool(self._ask(key, lambda: self._client.kv.put(key, value, cas=index)))
+
+    def delete(self, key: str) -> None:
+        """Remove the key, there or not."""
+        _check(key)
+        self._ask(key, lambda: self._client.kv.delete(key))
+
+    def leader(self) -> str:
+        """Address of the leader, empty where there is none."""
+        return str(self._ask("status/leader", self._client.status.leader) or "")
+
+    def _ask(self, what: str, request: Any) -> Any:
+        try:
+            return request()
+        except requests.RequestException as error:
+            raise ClusterAway(
+                f"Consul at {self.address} does not answer ({type(error).__name__}): is it up, "
+                "and is the address ([consul] or CONSUL_HTTP_ADDR) right?"
+            ) from error
+        except ACLPermissionDenied as error:
+            raise ClusterRefused(
+                f"Consul at {self.address} denies {what}: {error}: give CONSUL_HTTP_TOKEN a token "
+                "whose policy allows reading and writing it",
+                requests.codes.forbidden,
+                str(error),
+            ) from error
+        except (ConsulException, ClientError) as error:
+            if "No cluster leader" in str(error):
+                raise ClusterAway(f"Consul at {self.address} has no leader just now") from error
+            raise ClusterRefused(
+                f"Consul at {self.address} refuses {what}: {error}", 0, str(error)
+            ) from error
+
+
+def _entry(key: str, item: Mapping[str, Any] | None) -> Entry:
+    if item is None:
+        return Entry(key, None, 0)
+    value = item["Value"]  # None where it is empty
+    return Entry(key, value.decode(errors="replace") if value else "", item["ModifyIndex"])
+
+
+def _check(key: str) -> None:
+    if not _KEY.match(key) or ".." in key:
+        raise ClusterError(
+            f"Consul key '{key}': use letters, digits, '_', '.', '-' and single slashes between "
+            "them: other names are refused by some version of Consul"
+        )

@@ -1,0 +1,241 @@
+"""Runs jobs as dispatched children of parameterized Nomad jobs.
+
+A call is dispatched once, however often it is asked for: its artifact decides, then a child that
+runs already, then Nomad's idempotency token. The token alone would not do: it forgets with the
+garbage-collected child, and it keeps a failed child from being tried again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from mlservice.artifacts import Store
+from mlservice.artifacts.manifest import MANIFEST_NAME
+from mlservice.cluster import Dispatched, Nomad
+from mlservice.errors import ArtifactExists, ArtifactNotFound, ClusterAway, ClusterRefused, JobError
+from mlservice.jobs import metrics
+from mlservice.jobs.ending import Ending, read_ending
+from mlservice.jobs.job import Job
+from mlservice.jobs.run import JobCall
+from mlservice.jobs.watcher import ChildWatcher
+
+MOST_PAYLOAD_BYTES = 16_384
+_FINAL_CODES = (2, 4, 5)  # settings, arguments, a refused model: trying again changes nothing
+_PATIENCE_SECONDS = 600.0
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 15.0
+_MOST_REPLAYS = 20
+Result = TypeVar("Result")
+log = logging.getLogger("mlservice.pipeline")
+
+
+class NomadExecutor:
+    """Dispatches each call and waits for its artifact; may be used from many threads."""
+
+    def __init__(
+        self,
+        nomad: Nomad,
+        store: Store,
+        service: str,
+        *,
+        tries: int = 2,
+        placement_seconds: float = 1800.0,
+        patience_seconds: float = _PATIENCE_SECONDS,
+        stop_on_close: bool = False,
+    ) -> None:
+        """Try a failing call ``tries`` times; ``stop_on_close`` stops what runs when cancelled."""
+        self._nomad = nomad
+        self._store = store
+        self._service = service
+        self._tries = tries
+        self._patience_seconds = patience_seconds
+        self._stop_on_close = stop_on_close
+        self._watcher = ChildWatcher(
+            nomad,
+            f"{service}-job-",
+            placement_seconds=placement_seconds,
+            patience_seconds=patience_seconds,
+        )
+        self._sizes = MemorySizes(store, service)
+        self._lock = threading.Lock()
+        self._known: dict[str, list[tuple[str, bool]]] | None = None
+
+    def run(self, job: Job, call: JobCall) -> None:
+        """See ``Executor``."""
+        size = self._sizes.recall(job)
+        running, number = self._take_known(call.output)
+        failures = 0
+        while not self._complete(call):
+            child, created = running or self._child(call, size, number)
+            running = None
+            self._watcher.wait(child, created)
+            if self._complete(call):
+                break
+            ending = self._patiently(partial(read_ending, self._nomad, child))
+            metrics.FAILED.labels(job.name, ending.reason).inc()
+            if ending.reason == "memory":
+                size = self._next_size(job, size, child)
+                continue
+            failures += 1
+            # A child that is gone may never have been (see Nomad.dispatch): its token is asked
+            # again, which finds the one that was made instead.
+            number += ending.reason != "gone"
+            if failures >= self._tries or not _worth_another(ending):
+                raise JobError(f"job '{job.name}' {ending.words} ({child})")
+            log.warning("%s %s; it is tried again", child, ending.words.partition("\n")[0])
+        self._sizes.remember(job, size)
+
+    def close(self) -> None:
+        """See ``Executor``: children run on, to be picked up by the next run, or are stopped."""
+        for child in self._watcher.children:
+            if self._stop_on_close:
+                self._nomad.stop(child)
+                log.warning("%s was stopped", child)
+            else:
+                log.warning("%s runs on; the same command picks it up", child)
+
+    def _complete(self, call: JobCall) -> bool:
+        return self._store.exists(f"{call.output}/{MANIFEST_NAME}")
+
+    def _child(self, call: JobCall, size: int, number: int) -> tuple[str, int]:
+        """A child for the call and the index it was made at; one that died before is no use."""
+        for attempt in range(number, number + _MOST_REPLAYS):
+            found = self._dispatch(call, size, attempt)
+            if not found.replayed:
+                return found.child, found.index
+            job = self._patiently(partial(self._nomad.job, found.child))
+            if job is not None and job["Status"] != "dead":
+                log.info("%s runs already and is waited for", found.child)
+                return found.child, 0
+        raise JobError(
+            f"job '{call.job}': Nomad answers {_MOST_REPLAYS} dispatches with dead children: "
+            "collect its garbage (`nomad system gc`) and run again"
+        )
+
+    def _dispatch(self, call: JobCall, size: int, attempt: int) -> Dispatched:
+        parent = parent_name(self._service, call.job, size)
+        payload = self._payload(call)
+        token = hashlib.sha256(f"{call.output}\n{size}\n{attempt}".encode()).hexdigest()[:32]
+        meta = {"output": call.output, "attempt": str(attempt)}
+        try:
+            found = self._patiently(partial(self._nomad.dispatch, parent, payload, meta, token))
+        except ClusterRefused as error:
+            if "parameterized job not found" not in error.words:
+                raise
+            raise JobError(
+                f"job '{call.job}': {parent} is not registered: run `mlservice deploy register`"
+            ) from error
+        if not found.replayed:
+            metrics.DISPATCHED.labels(call.job, size).inc()
+        return found
+
+    def _payload(self, call: JobCall) -> bytes:
+        """The call itself, or where it lies in the store if Nomad would not take it."""
+        payload = call.encode().encode()
+        if len(payload) <= MOST_PAYLOAD_BYTES:
+            return payload
+        key = f"{self._service}/calls/{hashlib.sha256(payload).hexdigest()}.json"
+        try:
+            self._store.create(key, payload)
+        except ArtifactExists:
+            log.debug("%s is there already", key)
+        return json.dumps({"stored": key}).encode()
+
+    def _take_known(self, output: str) -> tuple[tuple[str, int] | None, int]:
+        """A running child for the output that an earlier run left, and the number of dead ones."""
+        with self._lock:
+            if self._known is None:
+                self._known = self._patiently(self._list_children)
+            children = self._known.pop(output, [])
+        running = next((child for child, alive in children if alive), None)
+        if running:
+            log.info("%s runs already and is waited for", running)
+        return (running, 0) if running else None, sum(not alive for _, alive in children)
+
+    def _list_children(self) -> dict[str, list[tuple[str, bool]]]:
+        found, _ = self._nomad.jobs(f"{self._service}-job-", meta=True)
+        known: dict[str, list[tuple[str, bool]]] = {}
+        for job in found:
+            output = (job.get("Meta") or {}).get("output")
+            if job.get("ParentID") and output:
+                known.setdefault(output, []).append((job["ID"], job["Status"] != "dead"))
+        return known
+
+    def _next_size(self, job: Job, size: int, child: str) -> int:
+        metrics.OUT_OF_MEMORY.labels(job.name, size).inc()
+        larger = next((other for other in job.memory_mb if other > size), None)
+        if larger is None:
+            raise JobError(
+                f"job '{job.name}' was killed for memory with {size} MB, its largest size "
+                f"({child}): add a larger one to memory_mb and register it"
+            )
+        log.warning("%s was killed for memory with %d MB; it is tried with %d", child, size, larger)
+        return larger
+
+    def _patiently(self, request: Callable[[], Result]) -> Result:
+        """Ask again while Nomad is away, with growing pauses; a request must bear repetition."""
+        end = time.monotonic() + self._patience_seconds
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return request()
+            except ClusterAway as error:
+                if time.monotonic() + pause > end:
+                    raise
+                log.warning("%s; asked again in %.1f s", error, pause)
+            time.sleep(pause)
+            pause = min(_LONGEST_PAUSE, pause * 2)
+
+
+class MemorySizes:
+    """Remembers in the artifact store with which size of memory a job ended well last."""
+
+    def __init__(self, store: Store, service: str) -> None:
+        """Keep where; nothing is read yet."""
+        self._store = store
+        self._service = service
+        self._found: dict[str, int] = {}
+
+    def recall(self, job: Job) -> int:
+        """The size to begin with: the remembered one, else the smallest."""
+        if job.name not in self._found:
+            self._found[job.name] = self._read(job)
+        return self._found[job.name]
+
+    def remember(self, job: Job, size: int) -> None:
+        """Note the size that was enough."""
+        if self._found.get(job.name) == size:
+            return
+        self._found[job.name] = size
+        with tempfile.TemporaryDirectory(prefix="memory-") as folder:
+            file = Path(folder) / "memory.json"
+            file.write_text(json.dumps({"memory_mb": size}), "utf-8")
+            self._store.upload(self._key(job), file)
+
+    def _read(self, job: Job) -> int:
+        try:
+            size = int(json.loads(self._store.read(self._key(job)))["memory_mb"])
+        except (ArtifactNotFound, ValueError, KeyError, TypeError):
+            return job.memory_mb[0]
+        return size if size in job.memory_mb else job.memory_mb[0]
+
+    def _key(self, job: Job) -> str:
+        return f"{self._service}/memory/{job.name}.json"
+
+
+def parent_name(service: str, job: str, size: int) -> str:
+    """ID of the parameterized Nomad job for a job in one size of memory (MB)."""
+    return f"{service}-job-{job}-{size}"
+
+
+def _worth_another(ending: Ending) -> bool:
+    return ending.reason != "stopped" and ending.code not in _FINAL_CODES

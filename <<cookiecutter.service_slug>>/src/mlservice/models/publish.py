@@ -1,0 +1,83 @@
+"""Puts a trained model before the users: checks it, and says so to Consul, or to Nomad as well.
+
+Workers that follow the live file (watch, signal) see Consul's key by themselves. Where the way is
+``rolling``, the worker job is registered with the model in its meta, which Nomad's own deployment
+then brings to one instance after the other, and takes back where one does not become healthy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from datetime import datetime
+
+from mlservice.artifacts import Artifact
+from mlservice.artifacts.manifest import MANIFEST_NAME
+from mlservice.cluster import Nomad
+from mlservice.door import ModelSide, try_model
+from mlservice.errors import ClusterError, ClusterRefused, ModelRefused
+from mlservice.live import ModelRecord
+from mlservice.models.registry import Registry, Result
+
+META_KEY = "model"
+_MOST_CONFLICTS = 10
+_CONFLICT = "Enforcing job modify index"
+log = logging.getLogger("mlservice.models")
+
+
+def describe(artifact: Artifact) -> ModelRecord:
+    """What is published of a model: its address, its manifest's checksum, its metrics."""
+    manifest = artifact.store.read(f"{artifact.path}/{MANIFEST_NAME}")
+    return ModelRecord(
+        uri=artifact.uri,
+        sha256=hashlib.sha256(manifest).hexdigest(),
+        version=artifact.version,
+        metrics=artifact.manifest.metrics,
+        created=artifact.manifest.created,
+        period=datetime.fromisoformat(artifact.manifest.parameters["period"]).isoformat(),
+    )
+
+
+def check(artifact: Artifact, side: ModelSide) -> None:
+    """Load and try the model as a worker would; raises ``ModelRefused`` or ``ArtifactError``."""
+    with artifact.files() as folder:
+        try:
+            try_model(side, folder)
+        except ModelRefused as error:
+            raise ModelRefused(f"{artifact.uri} is not published: {error}") from error
+
+
+def publish(
+    registry: Registry, record: ModelRecord, *, by_hand: bool, workers: tuple[Nomad, str] | None
+) -> Result:
+    """Let ``record`` serve; ``by_hand`` also where it is older than the one that does.
+
+    ``workers`` is the Nomad and the job of the workers where the way is rolling. Raises
+    ``ClusterError``; the same call again finishes what was begun.
+    """
+    result = registry.choose(record) if by_hand else registry.offer(record)
+    if workers and result in ("published", "unchanged"):
+        roll(*workers, record)
+    return result
+
+
+def roll(nomad: Nomad, job_name: str, record: ModelRecord) -> None:
+    """Register the worker job with ``record`` in its meta, all else as it is there."""
+    wanted = record.encode()
+    for _ in range(_MOST_CONFLICTS):
+        job = nomad.job(job_name)
+        if job is None:
+            raise ClusterError(
+                f"{job_name} is not registered, so no worker takes the model: run "
+                "`mlservice deploy register`"
+            )
+        if (job.get("Meta") or {}).get(META_KEY) == wanted:
+            return
+        changed = {**job, "Meta": {**(job.get("Meta") or {}), META_KEY: wanted}}
+        try:
+            nomad.register(changed, job["JobModifyIndex"])
+        except ClusterRefused as error:
+            if _CONFLICT not in error.words:
+                raise
+        # Read back by the next turn: before Nomad 2.0.1 two writers can both be told yes.
+    raise ClusterError(f"{job_name}: somebody else registers it too: find out who, and repeat")

@@ -1,0 +1,156 @@
+"""Runs a grid: Luigi makes its inputs, a bounded pool its combinations, one file its results.
+
+Results go to a CSV file line by line, so that the coordinator's memory stays flat. What is
+complete is not run again, and is found by one listing of the store.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import sys
+import threading
+from collections.abc import Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import luigi
+from tqdm import tqdm
+
+from mlservice.artifacts.manifest import MANIFEST_NAME, Manifest
+from mlservice.errors import MlserviceError, PipelineError
+from mlservice.pipeline.grid import Combination, Grid
+from mlservice.pipeline.run import build
+from mlservice.pipeline.tasks import Task
+
+_MOST_FAILURES = 3
+log = logging.getLogger("mlservice.pipeline")
+
+
+@dataclass(frozen=True)
+class Best:
+    """The combination with the best metric: its values, the metric, its artifact."""
+
+    values: Mapping[str, Any]
+    metric: float
+    uri: str
+
+
+@dataclass
+class GridOutcome:
+    """How a grid ended: how many ran, were complete before, failed; and which was the best."""
+
+    results: Path
+    ran: int = 0
+    complete: int = 0
+    failed: int = 0
+    best: Best | None = None
+
+
+def run_grid(grid: Grid, *, metric: str, largest: bool, pool: int, folder: Path) -> GridOutcome:
+    """Run every combination that is not complete, ``pool`` at a time; writes results.csv.
+
+    ``largest`` says that a large metric is good. A combination that fails leaves the others
+    alone. Raises ``PipelineError`` where the grid's inputs cannot be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    GridTask.work = _Work(grid, metric, largest, pool, folder / "results.csv")
+    build(GridTask(name=grid.name), workers=pool, runtime=grid.base.runtime)
+    return GridTask.work.outcome
+
+
+class GridTask(luigi.Task):
+    """The whole grid as one Luigi task; what it needs are the inputs of its combinations."""
+
+    work: ClassVar[_Work]
+    name = luigi.Parameter()
+    _ended = False
+
+    def requires(self) -> list[Task]:
+        """See Luigi."""
+        return self.work.grid.needed()
+
+    def complete(self) -> bool:
+        """See Luigi. Only a run can tell which combinations there are, and it is quick to."""
+        return self._ended
+
+    def run(self) -> None:
+        """Run the pool."""
+        self.work.run()
+        self._ended = True
+
+
+class _Work:
+    """The pool: never more than ``pool`` combinations begun and not ended."""
+
+    def __init__(self, grid: Grid, metric: str, largest: bool, pool: int, results: Path) -> None:
+        self.grid = grid
+        self.outcome = GridOutcome(results)
+        self._metric = metric
+        self._sign = 1 if largest else -1
+        self._pool = pool
+        self._lock = threading.Lock()
+        self._store = grid.base.runtime.store
+
+    def run(self) -> None:
+        done = self._complete()
+        bar = tqdm(total=len(self.grid), unit="", disable=not sys.stderr.isatty())
+        with self.outcome.results.open("w", encoding="utf-8", newline="") as file, bar:
+            self._rows = csv.writer(file)
+            self._rows.writerow((*self.grid.axes, self._metric, "uri", "failure"))
+            with ThreadPoolExecutor(self._pool, thread_name_prefix="grid") as threads:
+                begun: set[Future[None]] = set()
+                for combination in self.grid.combinations():
+                    if len(begun) >= self._pool:
+                        ended, begun = wait(begun, return_when=FIRST_COMPLETED)
+                        bar.update(len(ended))
+                        for future in ended:
+                            future.result()
+                    there = combination.call.output in done
+                    begun.add(threads.submit(self._one, combination, there))
+                for future in begun:
+                    future.result()
+                bar.update(len(begun))
+
+    def _complete(self) -> set[str]:
+        suffix = f"/{MANIFEST_NAME}"
+        keys = self._store.keys(self.grid.family)
+        return {key.removesuffix(suffix) for key in keys if key.endswith(suffix)}
+
+    def _one(self, combination: Combination, there: bool) -> None:
+        base = self.grid.base
+        uri = f"{self._store.root}/{combination.call.output}"
+        try:
+            if not there:
+                base.runtime.executor.run(base.declared_job, combination.call)
+            text = self._store.read(f"{combination.call.output}/{MANIFEST_NAME}")
+            value = self._value(Manifest.decode(text, uri))
+        except MlserviceError as error:
+            self._note_failure(combination, error)
+            return
+        with self._lock:
+            self.outcome.complete += there
+            self.outcome.ran += not there
+            self._rows.writerow((*combination.values.values(), value, uri, ""))
+            best = self.outcome.best
+            if best is None or self._sign * value > self._sign * best.metric:
+                self.outcome.best = Best(combination.values, value, uri)
+
+    def _value(self, manifest: Manifest) -> float:
+        if self._metric not in manifest.metrics:
+            there = ", ".join(manifest.metrics) or "none"
+            raise PipelineError(f"--metric {self._metric}: the job gives no such one ({there})")
+        return manifest.metrics[self._metric]
+
+    def _note_failure(self, combination: Combination, error: MlserviceError) -> None:
+        words = ", ".join(f"{name}={value}" for name, value in combination.values.items())
+        with self._lock:
+            self.outcome.failed += 1
+            if self.outcome.failed <= _MOST_FAILURES:
+                log.error("%s: %s", words, error)
+            elif self.outcome.failed == _MOST_FAILURES + 1:
+                log.error("more combinations fail; results.csv says why each did")
+            row = (*combination.values.values(), "", "", str(error).replace("\n", " "))
+            self._rows.writerow(row)

@@ -1,0 +1,64 @@
+"""The three ways to a new model, on a real Consul, under load: no request fails in any of them."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from mlservice.cluster import ConsulStore
+from mlservice.models import Registry
+from template_tests.cluster import eventually
+from template_tests.conftest import MakeToy
+from template_tests.load import Load
+from template_tests.rollout import BODIES, Rollout, rollout
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(900)]
+
+
+def publish_altered(world: Rollout) -> str:
+    """Let a model serve whose file was altered behind its manifest: what no check can let in."""
+    host, _, port = world.consul.address.partition(":")
+    registry = Registry(ConsulStore(host, int(port)), "toy")
+    record = registry.current()
+    assert record is not None
+    bad = record.model_copy(
+        update={"sha256": "f" * 64, "version": "altered", "created": datetime.now(UTC)}
+    )
+    registry.choose(bad)
+    if world.toy.environ["MLSERVICE_MODELS__RELOAD"] == "rolling":
+        from mlservice.cluster import Nomad
+        from mlservice.models.publish import roll
+
+        roll(Nomad(world.double.address), "toy-worker", bad)
+    return bad.version
+
+
+@pytest.mark.parametrize("way", ["watch", "signal", "rolling"])
+def test_a_new_model_costs_no_request_and_a_bad_one_is_refused(
+    make_toy: MakeToy, tmp_path: Path, way: str
+) -> None:
+    with rollout(make_toy(), tmp_path, way) as world, Load(world.url, BODIES) as load:
+        first = load.newest
+        second = world.swap(2, load).version
+        assert second != first
+        publish_altered(world)
+        eventually(lambda: "altered" in world.log("worker"), 120)
+        assert "refused" in world.log("worker")
+        time.sleep(3)
+        assert load.newest == second, "the old one serves on"
+        third = world.swap(3, load).version
+        assert list(load.versions) == [first, second, third]
+    assert not load.failures
+    assert len(load.answers) > 1000
+
+
+def test_services_go_on_while_consul_is_away(make_toy: MakeToy, tmp_path: Path) -> None:
+    with rollout(make_toy(), tmp_path, "watch") as world, Load(world.url, BODIES) as load:
+        first = load.newest
+        world.consul.stop()
+        time.sleep(10)
+        assert list(load.versions) == [first]
+    assert not load.failures

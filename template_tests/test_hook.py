@@ -1,0 +1,51 @@
+"""The hook registers a new service on the cluster that the environment names, and loses nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mlservice.cluster import Nomad
+from mlservice.testing.nomad import NomadDouble
+from template_tests.conftest import clean_environ
+from template_tests.rendering import cookiecutter, git, run, template_repository
+from template_tests.servers import consul_server, free_ports
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(600)]
+
+
+def test_a_service_is_complete_when_the_cluster_is_away_and_registered_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    template = template_repository(tmp_path / "template")
+    (port,) = free_ports(1)
+    away = {"NOMAD_ADDR": f"http://127.0.0.1:{port}", "CONSUL_HTTP_ADDR": "127.0.0.1:1"}
+    rendered = cookiecutter(template, tmp_path, {}, {**clean_environ(), **away})
+    service = tmp_path / "flight-delay"
+    said = rendered.stdout + rendered.stderr
+    assert rendered.returncode == 0, said
+    assert "does not answer" in said
+    assert f"Repeat it with: make -C {service} register" in said
+    assert git(service, "status", "--porcelain") == ""
+    with (
+        consul_server(tmp_path / "consul") as consul,
+        NomadDouble(tmp_path / "nomad", port=port) as double,
+    ):
+        back = {**away, "CONSUL_HTTP_ADDR": consul.address, "NOMAD_VAR_gateway_count": "0"}
+        result = run(["make", "register"], service, {**clean_environ(), **back})
+        assert result.returncode == 0, result.stdout + result.stderr
+        jobs = {job["ID"] for job in Nomad(double.address).jobs("flight-delay-")[0]}
+    assert {"flight-delay-gateway", "flight-delay-retrain", "flight-delay-job-train-1024"} <= jobs
+
+
+@pytest.mark.parametrize("answer", ["auto", "no"])
+def test_nothing_is_registered_unless_somebody_says_so(tmp_path: Path, answer: str) -> None:
+    template = template_repository(tmp_path / "template")
+    environ = clean_environ()
+    if answer == "no":
+        environ |= {"NOMAD_ADDR": "http://127.0.0.1:1", "CONSUL_HTTP_ADDR": "127.0.0.1:1"}
+    rendered = cookiecutter(template, tmp_path, {"register_on_create": answer}, environ)
+    assert rendered.returncode == 0
+    assert not (tmp_path / "flight-delay" / ".venv").exists()
+    assert "regist" not in rendered.stdout + rendered.stderr
