@@ -205,6 +205,8 @@ VIOLATIONS = [
     ("YAML is valid", "x.yml", "a: [\n"),
     ("TOML is valid", "x.toml", "a = \n"),
     ("contracts are JSON Schemas", "contracts/x.schema.json", '{"type": "objekt"}\n'),
+    ("Nomad's jobs parse", "nomad/staging.vars.hcl", "gateway_cuont = 1\n"),
+    ("Nomad's jobs parse", "nomad/job.nomad.hcl", 'job "x" {\n  tpye = "batch"\n}\n'),
     ("follows GitLab's schema", ".gitlab-ci.yml", "lint:\n  script: 1\n  stages: 2\n"),
     ("follows from predict.proto", "src/mlservice/protocol/predict_pb2.py", "# edited\n"),
     ("lock files cover", "requirements/service.in", "no-such-package\n"),

@@ -11,6 +11,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import hcl2
 import pytest
 import yaml
 from covertable import make
@@ -35,9 +36,11 @@ CHOICES = {
     "framework": ["lightgbm", "catboost", "sklearn"],
     "retrain_every": ["hour", "three-hours", "day", "week"],
     "artifact_store": ["file", "s3"],
+    "model_reload": ["watch", "signal", "rolling"],
+    "register_on_create": ["auto", "no"],  # yes would install each of them
 }
 PAIRS: list[Answers] = [dict(row) for row in make(CHOICES)]
-DELIMITERS = re.compile(r"<<|<%|<#")
+DELIMITERS = re.compile(r"<<(?!EOT\n)|<%|<#")  # a heredoc of HCL is none
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +91,8 @@ def test_every_file_can_be_read_by_its_own_language(
             yaml.safe_load(text)
         elif name.endswith(".toml"):
             tomllib.loads(text)
+        elif name.endswith(".hcl"):
+            hcl2.loads(text)
         elif name.endswith(".sh"):
             assert run(["sh", "-n", name], folder).returncode == 0
         elif name.endswith(".proto"):
@@ -122,6 +127,8 @@ BAD_ANSWERS = [
     ("framework", "fortran"),
     ("retrain_every", "sometimes"),
     ("artifact_store", "floppy"),
+    ("model_reload", "never"),
+    ("register_on_create", "perhaps"),
 ]
 
 

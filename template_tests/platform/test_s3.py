@@ -50,7 +50,7 @@ def client(endpoint: str):  # type: ignore[no-untyped-def]  # noqa: ANN201  # bo
         endpoint_url=endpoint,
         region_name="us-east-1",
         aws_access_key_id="test",
-        aws_secret_access_key="test",  # noqa: S106  # moto takes any
+        aws_secret_access_key="test",  # moto takes any
     )
 
 

@@ -1,9 +1,22 @@
-"""The command ``python -m mlservice``: the only place that reads argv and the environment."""
+"""The command ``mlservice``: the only place that reads argv and the environment."""
 
 import os
+import signal
 import sys
 
-from mlservice.cli.main import main
+
+def entry_point() -> None:
+    """Run the command line.
+
+    SIGHUP must not end a server that still starts: Nomad may send it at any time, and the imports
+    below take a while.
+    """
+    if sys.argv[1:3] in (["serve", "gateway"], ["serve", "worker"]):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    from mlservice.cli.main import main
+
+    sys.exit(main(sys.argv[1:], os.environ))
+
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], os.environ))
+    entry_point()

@@ -1,4 +1,4 @@
-"""``mlservice deploy register|dispatch|status|logs|stop|doctor``."""
+"""``mlservice deploy register|check|dispatch|status|logs|stop|doctor``."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlservice.cli.common import pair, read_settings, table
-from mlservice.errors import ClusterError
+from mlservice.errors import ClusterError, ClusterRefused
 from mlservice.settings import Settings
 
 if TYPE_CHECKING:
+    from mlservice.cluster import Nomad
     from mlservice.deploy.plan import Clusters
     from mlservice.deploy.register import Row
     from mlservice.models import Registry
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _REFUSED = 7
 _LOG_BYTES = 20_000
 _FROM_ENVIRONMENT = "NOMAD_VAR_"
+_VERSIONS = ("1.6.10", "2.0.5")
 
 
 def add_parser(verbs: Any) -> None:
@@ -41,6 +43,11 @@ def add_parser(verbs: Any) -> None:
         help="set Consul keys that exist to their first value",
     )
     register.set_defaults(run=_register)
+
+    check = commands.add_parser(
+        "check", help="parse the jobs with every var file, without a cluster, for Nomad 1.6 and 2.0"
+    )
+    check.set_defaults(run=_check)
 
     dispatch = commands.add_parser("dispatch", help="start a parameterized job, such as pipeline")
     dispatch.add_argument("name", metavar="JOB")
@@ -130,6 +137,45 @@ def _show(rows: list[Row]) -> None:
             print(f"\n{row.name}:\n" + "\n".join(f"  {line}" for line in row.detail.splitlines()))
 
 
+def _check(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from mlservice.deploy.plan import Clusters, crons, plan_jobs
+    from mlservice.deploy.variables import as_hcl, read_var_file
+    from mlservice.door import open_job_modules
+    from mlservice.jobs.job import declared_jobs
+
+    settings = read_settings(environ)
+    open_job_modules(settings.service.package)
+    folder = settings.folder / "nomad"
+    defaults = {"crons": as_hcl(crons(settings.pipeline.retrain_every))}
+    for file in (None, *sorted(folder.glob("*.vars.hcl"))):
+        values = defaults | (read_var_file(file) if file else {})
+        for version in _VERSIONS:
+            parser = _Parser(version)
+            for reload in ("watch", "signal", "rolling"):
+                variables = values | {"reload": as_hcl(reload)}
+                plan_jobs(folder, Clusters(parser, parser), declared_jobs(), variables)
+    return 0
+
+
+class _Parser:
+    """Parses as a Nomad of some version does, without one."""
+
+    namespace = "default"
+
+    def __init__(self, version: str) -> None:
+        self._version = version
+
+    def parse(self, hcl: str, variables: str = "") -> dict[str, Any]:
+        """See ``Nomad.parse``."""
+        from mlservice.testing.nomad.hcl import HclError, parse_job
+
+        try:
+            return parse_job(hcl, variables, self._version)
+        except HclError as error:
+            words = f"{error} (Nomad {self._version})"
+            raise ClusterRefused(words, 400, words) from error
+
+
 def _dispatch(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     settings = read_settings(environ)
     nomad = _clusters(settings, environ).batch
@@ -198,7 +244,7 @@ def _doctor(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     return _REFUSED if any(finding.fine is False for finding in findings) else 0
 
 
-def _clusters(settings: Settings, environ: Mapping[str, str]) -> Clusters:
+def _clusters(settings: Settings, environ: Mapping[str, str]) -> Clusters[Nomad]:
     from mlservice.cluster import open_nomad
     from mlservice.deploy.plan import Clusters
 
@@ -250,7 +296,7 @@ def _current_model(registry: Registry) -> str:
     return as_hcl(current.encode() if current else NO_MODEL)
 
 
-def _find(settings: Settings, environ: Mapping[str, str], name: str) -> tuple[Any, str]:
+def _find(settings: Settings, environ: Mapping[str, str], name: str) -> tuple[Nomad, str]:
     """The cluster that has the job, and the job's full name."""
     clusters = _clusters(settings, environ)
     full = _full_name(settings, name)

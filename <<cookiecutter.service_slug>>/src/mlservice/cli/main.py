@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     # Also where a shell started this in the background, which ignores Ctrl-C otherwise.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # a server's, see __main__
+        signal.signal(signal.SIGHUP, _terminate)
     try:
         code: int = arguments.run(arguments, environ)
     except MlserviceError as error:
@@ -42,11 +43,6 @@ def make_parser() -> argparse.ArgumentParser:
     for verb in (pipeline, artifacts, models, serve, deploy, demo, upgrade, job):
         verb.add_parser(verbs)
     return parser
-
-
-def entry_point() -> None:
-    """The installed command."""
-    sys.exit(main(sys.argv[1:], os.environ))
 
 
 def _terminate(number: int, _: FrameType | None) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
-from mlservice.cluster import Nomad
 from mlservice.deploy.variables import as_hcl, declared, var_text
 from mlservice.errors import ClusterRefused, SettingsError
 from mlservice.jobs import Job
@@ -21,19 +20,33 @@ _CRONS: dict[Granularity, str] = {
 }
 
 
+class Parser(Protocol):
+    """What reads a job's HCL: a ``Nomad``, or something that reads as one."""
+
+    @property
+    def namespace(self) -> str:
+        """The namespace that the job is for."""
+
+    def parse(self, hcl: str, variables: str = "") -> dict[str, Any]:
+        """See ``Nomad.parse``."""
+
+
+Cluster = TypeVar("Cluster", bound=Parser)
+
+
 @dataclass(frozen=True)
-class Clusters:
+class Clusters(Generic[Cluster]):
     """The two Nomads of a service; both may be the same one."""
 
-    batch: Nomad
-    services: Nomad
+    batch: Cluster
+    services: Cluster
 
 
 @dataclass(frozen=True)
-class Planned:
+class Planned(Generic[Cluster]):
     """A job to be registered: the cluster it belongs to, and its specification in JSON."""
 
-    nomad: Nomad
+    nomad: Cluster
     spec: Mapping[str, Any]
 
     @property
@@ -48,8 +61,8 @@ def crons(every: Granularity) -> list[str]:
 
 
 def plan_jobs(
-    folder: Path, clusters: Clusters, jobs: Sequence[Job], values: Mapping[str, str]
-) -> list[Planned]:
+    folder: Path, clusters: Clusters[Cluster], jobs: Sequence[Job], values: Mapping[str, str]
+) -> list[Planned[Cluster]]:
     """Every job of the service, from the files in ``folder``.
 
     ``jobs`` are the declared ones, ``values`` the variables as HCL. Raises ``ClusterRefused`` with
@@ -89,7 +102,7 @@ def _check_names(folder: Path, values: Mapping[str, str]) -> None:
         )
 
 
-def _parse(file: Path, nomad: Nomad, values: Mapping[str, str]) -> Mapping[str, Any]:
+def _parse(file: Path, nomad: Parser, values: Mapping[str, str]) -> Mapping[str, Any]:
     hcl = file.read_text("utf-8")
     try:
         return nomad.parse(hcl, var_text(hcl, values))

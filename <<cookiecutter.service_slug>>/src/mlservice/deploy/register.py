@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from mlservice.cluster import ConsulStore
+from mlservice.cluster import ConsulStore, Nomad
 from mlservice.deploy.plan import Planned
 from mlservice.errors import ClusterAway, ClusterError, ClusterRefused
 
@@ -31,7 +31,7 @@ class Row:
     detail: str = ""
 
 
-def register_job(planned: Planned, *, dry_run: bool) -> Row:
+def register_job(planned: Planned[Nomad], *, dry_run: bool) -> Row:
     """Register one job unless it is there like that; a refusal is a row, with Nomad's words."""
     try:
         return _register(planned, dry_run)
@@ -61,7 +61,7 @@ def register_key(
         return Row("key", key, "refused", str(error))
 
 
-def _register(planned: Planned, dry_run: bool) -> Row:
+def _register(planned: Planned[Nomad], dry_run: bool) -> Row:
     row = Row("job", planned.name, "unchanged")
     lost: ClusterAway | None = None
     for _ in range(_MOST_TRIES):
@@ -86,7 +86,7 @@ def _register(planned: Planned, dry_run: bool) -> Row:
     )
 
 
-def _planned_row(planned: Planned, plan: Mapping[str, Any], dry_run: bool) -> Row:
+def _planned_row(planned: Planned[Nomad], plan: Mapping[str, Any], dry_run: bool) -> Row:
     diff = plan["Diff"]
     action: Action = "created" if diff["Type"] == "Added" else "changed"
     words = _placement(plan) or _warnings(plan)

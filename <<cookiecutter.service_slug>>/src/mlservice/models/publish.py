@@ -26,16 +26,25 @@ log = logging.getLogger("mlservice.models")
 
 
 def describe(artifact: Artifact) -> ModelRecord:
-    """What is published of a model: its address, its manifest's checksum, its metrics."""
+    """What is published of a model: its address, its manifest's checksum, its metrics.
+
+    Raises ``ModelRefused`` for one without a period, or with a metric that is no finite number.
+    """
     manifest = artifact.store.read(f"{artifact.path}/{MANIFEST_NAME}")
-    return ModelRecord(
-        uri=artifact.uri,
-        sha256=hashlib.sha256(manifest).hexdigest(),
-        version=artifact.version,
-        metrics=artifact.manifest.metrics,
-        created=artifact.manifest.created,
-        period=datetime.fromisoformat(artifact.manifest.parameters["period"]).isoformat(),
-    )
+    try:
+        return ModelRecord(
+            uri=artifact.uri,
+            sha256=hashlib.sha256(manifest).hexdigest(),
+            version=artifact.version,
+            metrics=artifact.manifest.metrics,
+            created=artifact.manifest.created,
+            period=datetime.fromisoformat(artifact.manifest.parameters["period"]).isoformat(),
+        )
+    except (KeyError, ValueError) as error:
+        raise ModelRefused(
+            f"{artifact.uri} is not published: {error}: a model needs a period, which the task "
+            "`Pipeline` in pipeline.py has, and finite metrics"
+        ) from error
 
 
 def check(artifact: Artifact, side: ModelSide) -> None:
