@@ -29,7 +29,9 @@ from hypothesis import strategies as st
 from mlservice.artifacts import FileEntry, Manifest, list_artifacts, open_artifact, publish
 from mlservice.artifacts.webhdfs import WebHdfsStore, open_webhdfs
 from mlservice.errors import ArtifactError, ArtifactExists, ArtifactNotFound, StoreError
-from template_tests.conftest import SERVICE, clean_environ
+from mlservice.local import LocalService, free_ports
+from template_tests.conftest import PERIOD, SERVICE, MakeToy, Toy, clean_environ
+from template_tests.platform.test_serving import post
 
 pytestmark = pytest.mark.servers
 
@@ -565,3 +567,14 @@ def test_a_delegation_token_is_sent_instead_of_a_user_and_a_stale_one_is_named(r
             open_webhdfs(behind, environ).exists("a")
         assert "secret" not in str(refused.value)
     assert handler.seen == [{"op": ["GETFILESTATUS"], "delegation": ["secret"]}]
+
+
+def test_a_model_is_made_once_found_again_and_served(root: str, make_toy: MakeToy) -> None:
+    toy = make_toy()
+    places = {"MLSERVICE_ARTIFACTS__ROOT": root, "HADOOP_USER_NAME": "somebody"}
+    toy = Toy(toy.folder, {**toy.environ, **places})
+    model = toy.train()
+    assert model.startswith(root)
+    assert "nothing to do" in toy.run("pipeline", "run", "--period", PERIOD).stdout
+    with LocalService(toy.folder, free_ports(toy.environ), model, toy.folder / "logs") as service:
+        assert post(service.url, {"x": 0.5})[1]["prediction"] == {"score": 0.5}
