@@ -64,8 +64,8 @@ class World:
         return self.newest(job)
 
     def newest(self, job: str) -> Json:
-        """The newest allocation of a job."""
-        found: list[Json] = self.get(f"/v1/job/{job}/allocations")
+        """The newest allocation of a job, as soon as it has one."""
+        found: list[Json] = eventually(lambda: self.get(f"/v1/job/{job}/allocations"))
         return max(found, key=lambda alloc: (alloc["CreateIndex"], alloc["ModifyIndex"]))
 
     def log(self, alloc: Json, kind: str = "stdout", **options: Any) -> str:
@@ -76,8 +76,8 @@ class World:
         return answer.text
 
     def deployment(self, job: str) -> Json:
-        """The job's latest deployment."""
-        found: Json = self.get(f"/v1/job/{job}/deployment")
+        """The job's latest deployment, as soon as it has one."""
+        found: Json = eventually(lambda: self.get(f"/v1/job/{job}/deployment"))
         return found
 
 
@@ -117,7 +117,8 @@ def service(name: str, task: Json, group: Json | None = None, **update: Any) -> 
     }  # fmt: skip
     once = {"Attempts": 0, "Mode": "fail"}
     base = {
-        "Name": "g", "RestartPolicy": once, "ReschedulePolicy": NEVER, "Update": quick, "Tasks": [task],
+        "Name": "g", "RestartPolicy": once, "ReschedulePolicy": NEVER, "Update": quick,
+        "Tasks": [task],
     }  # fmt: skip
     return {"ID": name, "TaskGroups": [{**base, **(group or {})}]}
 

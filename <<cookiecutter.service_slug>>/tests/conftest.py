@@ -14,7 +14,7 @@ from mlservice.artifacts import Artifact, Store, open_store
 from mlservice.contracts import Contract
 from mlservice.door import RequestSide, demo_period, open_model_side, open_request_side
 from mlservice.pipeline import parse_period
-from mlservice.pipeline.run import root_task, run_pipeline
+from mlservice.pipeline.run import make_executor, root_task, run_pipeline
 from mlservice.settings import Settings, load_settings
 from mlservice.worker.slot import ModelSlot, load_slot
 
@@ -60,7 +60,7 @@ def response_contract(settings: Settings) -> Contract:
 def model(settings: Settings, store: Store, environ: dict[str, str]) -> Artifact:
     """The model of the demo period."""
     period = parse_period(demo_period(settings.service.package), settings.pipeline.retrain_every)
-    task = root_task(settings, store, period, {}, environ)
+    task = root_task(settings, store, make_executor(settings, store, environ), period, {})
     return run_pipeline(task, settings.pipeline.workers).artifact
 
 

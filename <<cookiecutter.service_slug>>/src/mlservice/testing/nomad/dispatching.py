@@ -12,7 +12,7 @@ from typing import Any
 from mlservice.testing.nomad.refusal import ApiError
 
 Json = dict[str, Any]
-_MOST_PAYLOAD = 99_999
+_MOST_PAYLOAD = 16_384
 
 
 def decoded_payload(body: Mapping[str, Any]) -> bytes:

@@ -151,6 +151,7 @@ class TaskRunner:
         """Start it and wait for its end; a bool: it did not start, and whether that may pass."""
         self._restart_asked = ""
         try:
+            self._check_supported()
             environment = self._rendered(self._prepared())
             if environment is None:
                 return False
@@ -267,6 +268,12 @@ class TaskRunner:
         display = words if words.startswith("Template failed") else f"Template failed: {words}"
         self.emit(event("Killing", display, kill_reason=display, fails_task=True), failed=True)
         self._end_process(self._kill_timeout)
+
+    def _check_supported(self) -> None:
+        """Fail for what Nomad would do before the start and the double does not."""
+        for block in ("Artifacts", "Lifecycle", "VolumeMounts"):
+            if self._task[block]:
+                raise DriverError(f"the double knows no {block} of a task: leave them out")
 
     def _write_payload(self) -> None:
         block, payload = self._task["DispatchPayload"], self._alloc.job["Payload"]

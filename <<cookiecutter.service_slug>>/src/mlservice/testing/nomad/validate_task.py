@@ -79,6 +79,8 @@ def task_faults(task: Json, group: Json, labels: set[str], job: Json) -> Iterato
             f"log storage ({logs['MaxFiles'] * logs['MaxFileSizeMB']} MB) must be less than "
             f"requested disk capacity ({group['EphemeralDisk']['SizeMB']} MB)"
         )
+    if task["Vault"]:
+        yield f'Vault "{task["Vault"]["Cluster"]}" not enabled but used in the job'
     for service in task["Services"] or []:
         yield from service_faults(service, labels)
     for template in task["Templates"] or []:
