@@ -104,7 +104,7 @@ def _dispatched(folder: Path) -> Result:
     store = open_store((folder / "artifacts").as_uri())
 
     def no_process(context: TaskContext) -> int:
-        make(store, JobCall.decode((context.folder / "local" / "call.json").read_text("utf-8")))
+        make(store, JobCall.decode(context.payload.decode()))
         return 0
 
     with NomadDouble(folder / "double", run=no_process) as double:

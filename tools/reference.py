@@ -26,7 +26,7 @@ COMMANDS = """# Commands
 `make help` lists what people use every day. Below it lies the command `mlservice`
 (`.venv/bin/mlservice`). It exits with 0 when all went well, and otherwise with the code of the
 error: 1 other, 2 settings, contracts or your package, 3 artifacts, 4 jobs and pipelines, 5 a model
-that was refused, 6 an upgrade that was not taken, 70 a worker whose model hung.
+that was refused, 6 an upgrade that was not taken, 7 Nomad or Consul, 70 a worker whose model hung.
 
 Made from the commands' own help.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import time
@@ -10,9 +11,19 @@ from pathlib import Path
 
 import pytest
 
+from mlservice.artifacts import open_store
 from mlservice.cluster import Nomad
-from mlservice.testing.nomad import NomadDouble
-from template_tests.cluster import children, eventually, on_cluster, register, task_environment
+from mlservice.jobs import Job, JobCall
+from mlservice.jobs.nomad_executor import MOST_PAYLOAD_BYTES, NomadExecutor
+from mlservice.testing.nomad import NomadDouble, TaskContext
+from template_tests.cluster import (
+    children,
+    eventually,
+    on_cluster,
+    register,
+    render_nomad,
+    task_environment,
+)
 from template_tests.conftest import PERIOD, MakeToy, Toy
 
 RUN = ("pipeline", "run", "--period", PERIOD)
@@ -235,6 +246,35 @@ def test_children_that_are_collected_behind_a_run_leave_their_artifacts(
     double.collect_garbage()
     assert children(double, SMALL) == []
     assert "nothing to do" in toy.run(*RUN).stdout
+
+
+def test_a_server_error_of_nomads_is_no_end(toy: Toy, double: NomadDouble) -> None:
+    slow(toy, 3)
+    process = toy.start(*RUN)
+    started(double)
+    double.faults.answer("GET /v1/jobs", 500, "rpc error: EOF", 3)
+    assert "answers 500: rpc error: EOF" in finished(process)
+
+
+def test_a_call_that_nomad_would_not_take_goes_through_the_store(tmp_path: Path) -> None:
+    store = open_store((tmp_path / "store").as_uri())
+    call = JobCall("fit", "Fit", "a", "0", parameters={"text": "x" * MOST_PAYLOAD_BYTES})
+    taken = []
+
+    def run(context: TaskContext) -> int:
+        stored = json.loads(context.payload)["stored"]
+        taken.append(JobCall.decode(store.read(stored).decode()))
+        store.create("a/manifest.json", b"{}")
+        return 0
+
+    with NomadDouble(tmp_path / "nomad", run=run) as double:
+        render_nomad(tmp_path / "files", service_slug="toy")
+        nomad = Nomad(double.address)
+        hcl = (tmp_path / "files" / "job.nomad.hcl").read_text("utf-8")
+        nomad.register(nomad.parse(hcl, 'job = "fit"\nmemory_mb = 64\ndriver = "raw_exec"\n'), 0)
+        job = Job("fit", lambda: None, (64,))
+        NomadExecutor(nomad, store, "toy").run(job, call)
+    assert taken == [call]
 
 
 @pytest.mark.parametrize("trouble", ["index", "wakeups", "race"])

@@ -199,7 +199,7 @@ class Nomad:
         except TimeoutNomadException as error:
             raise self._away(error) from error
         except BaseNomadException as error:
-            raise self._translated(error, "/".join((endpoint, *path))) from error
+            raise self._translated(error, method, "/".join((endpoint, *path))) from error
         return answer
 
     def _client(self) -> Any:
@@ -220,13 +220,17 @@ class Nomad:
         found: Json = answer.json()
         return found
 
-    def _translated(self, error: BaseNomadException, what: str) -> ClusterError:
+    def _translated(self, error: BaseNomadException, method: str, what: str) -> ClusterError:
         answer = error.nomad_resp
         if not isinstance(answer, requests.Response):
             return self._away(answer)
         words = answer.text.strip()
         if _NO_LEADER in words:
             return ClusterAway(f"Nomad at {self.address} has no leader just now")
+        # A write that breaks a rule is a 500 too; a read is not, so then it is Nomad's trouble.
+        busy = answer.status_code == requests.codes.too_many_requests
+        if busy or (method == "get" and answer.status_code >= requests.codes.server_error):
+            return ClusterAway(f"Nomad at {self.address} answers {answer.status_code}: {words}")
         said = f"Nomad at {self.address} refuses {what} ({answer.status_code}): {words}"
         if answer.status_code == requests.codes.forbidden:
             said += (

@@ -10,22 +10,27 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import tempfile
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 from mlservice.artifacts import Store
 from mlservice.artifacts.manifest import MANIFEST_NAME
 from mlservice.cluster import Dispatched, Nomad
-from mlservice.errors import ArtifactExists, ArtifactNotFound, ClusterAway, ClusterRefused, JobError
+from mlservice.errors import (
+    ArtifactExists,
+    ClusterAway,
+    ClusterError,
+    ClusterRefused,
+    JobError,
+)
 from mlservice.jobs import metrics
 from mlservice.jobs.ending import Ending, read_ending
 from mlservice.jobs.job import Job
 from mlservice.jobs.run import JobCall
+from mlservice.jobs.sizes import MemorySizes
 from mlservice.jobs.watcher import ChildWatcher
 
 MOST_PAYLOAD_BYTES = 16_384
@@ -97,11 +102,14 @@ class NomadExecutor:
     def close(self) -> None:
         """See ``Executor``: children run on, to be picked up by the next run, or are stopped."""
         for child in self._watcher.children:
-            if self._stop_on_close:
+            if not self._stop_on_close:
+                log.warning("%s runs on; the same command picks it up", child)
+                continue
+            try:
                 self._nomad.stop(child)
                 log.warning("%s was stopped", child)
-            else:
-                log.warning("%s runs on; the same command picks it up", child)
+            except ClusterError as error:
+                log.error("%s could not be stopped and runs on: %s", child, error)
 
     def _complete(self, call: JobCall) -> bool:
         return self._store.exists(f"{call.output}/{MANIFEST_NAME}")
@@ -194,42 +202,6 @@ class NomadExecutor:
                 log.warning("%s; asked again in %.1f s", error, pause)
             time.sleep(pause)
             pause = min(_LONGEST_PAUSE, pause * 2)
-
-
-class MemorySizes:
-    """Remembers in the artifact store with which size of memory a job ended well last."""
-
-    def __init__(self, store: Store, service: str) -> None:
-        """Keep where; nothing is read yet."""
-        self._store = store
-        self._service = service
-        self._found: dict[str, int] = {}
-
-    def recall(self, job: Job) -> int:
-        """The size to begin with: the remembered one, else the smallest."""
-        if job.name not in self._found:
-            self._found[job.name] = self._read(job)
-        return self._found[job.name]
-
-    def remember(self, job: Job, size: int) -> None:
-        """Note the size that was enough."""
-        if self._found.get(job.name) == size:
-            return
-        self._found[job.name] = size
-        with tempfile.TemporaryDirectory(prefix="memory-") as folder:
-            file = Path(folder) / "memory.json"
-            file.write_text(json.dumps({"memory_mb": size}), "utf-8")
-            self._store.upload(self._key(job), file)
-
-    def _read(self, job: Job) -> int:
-        try:
-            size = int(json.loads(self._store.read(self._key(job)))["memory_mb"])
-        except (ArtifactNotFound, ValueError, KeyError, TypeError):
-            return job.memory_mb[0]
-        return size if size in job.memory_mb else job.memory_mb[0]
-
-    def _key(self, job: Job) -> str:
-        return f"{self._service}/memory/{job.name}.json"
 
 
 def parent_name(service: str, job: str, size: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import signal
 import threading
 import time
@@ -29,6 +30,7 @@ from mlservice.testing.nomad.templates import TemplateError, Templates
 Json = dict[str, Any]
 OUT_OF_MEMORY = 137
 _MOST_KILL_TIMEOUT = 30 * 1_000_000_000  # the clients' max_kill_timeout
+log = logging.getLogger("mlservice.testing.nomad")
 _DEFAULT_SIGNALS = {"docker": "SIGTERM"}
 
 
@@ -352,6 +354,9 @@ class TaskRunner:
             return self._exit(self._settings.run(context), False)
         except MemoryError:
             return self._exit(-signal.SIGKILL, True)
+        except Exception:
+            log.exception("the callable that stands for %s failed", job["ID"])
+            return self._exit(1, False)
 
     def log_file(self, kind: str) -> Path:
         """The file of the task's stdout or stderr."""
