@@ -23,6 +23,7 @@ from mlservice.errors import ArtifactCorrupt, ArtifactError, ArtifactExists, Art
 
 _BLOCK = 1024 * 1024
 _READERS = 16
+_WORTH_A_THREAD = 4 * _BLOCK
 
 
 @dataclass(frozen=True)
@@ -156,8 +157,14 @@ def relative_path(store: Store, uri: str) -> str:
 
 
 def _upload(store: Store, path: str, key: str, source: Path) -> FileEntry:
-    size, digest = _measure(source)
-    store.upload(f"{path}/{key}", source)
+    if source.stat().st_size < _WORTH_A_THREAD:
+        size, digest = _measure(source)
+        store.upload(f"{path}/{key}", source)
+    else:
+        with ThreadPoolExecutor(1) as side:  # hashing takes longer than writing to a disk
+            measured = side.submit(_measure, source)
+            store.upload(f"{path}/{key}", source)
+            size, digest = measured.result()
     return FileEntry(key=key, size=size, sha256=digest)
 
 
