@@ -12,7 +12,7 @@ if [ ! -d "$tools/hdfs/jars-$version" ]; then
     command -v mvn >/dev/null || { echo "mvn is missing: install Maven 3.8 or newer"; exit 1; }
     rm -rf "$tools/hdfs/fetched"
     cat > "$tools/hdfs/pom.xml" << EOF
-<project xmlns="http://maven.apache.org/POM/4.0.0">
+<project>
   <modelVersion>4.0.0</modelVersion>
   <groupId>mlservice</groupId>
   <artifactId>hdfs-mini</artifactId>
