@@ -18,7 +18,7 @@ from pathlib import Path
 from mlservice.cluster import Nomad
 from mlservice.errors import ClusterRefused
 from mlservice.testing.nomad import NomadDouble
-from template_tests.cluster import eventually, on_cluster, register
+from template_tests.cluster import eventually, on_cluster, register, task_environment
 from template_tests.conftest import Toy
 from template_tests.load import Load
 from template_tests.servers import Consul, consul_server, require
@@ -101,6 +101,7 @@ def rollout(toy: Toy, folder: Path, way: str) -> Iterator[Rollout]:
         placed = on_cluster(
             toy, double.address, consul.address,
             MLSERVICE_MODELS__RELOAD=way, NOMAD_VAR_gateway_count="1",
+            **task_environment(MLSERVICE_MODELS__RELOAD=way),
         )  # fmt: skip
         register(placed)
         Rollout(placed, double, consul, "").publish(1)

@@ -146,13 +146,13 @@ job "<< cookiecutter.service_slug >>-pipeline" {
         }
       }
 
+      # NOMAD_TOKEN and CONSUL_HTTP_TOKEN come from Vault, or from `env`.
       env = merge(var.env, {
         MLSERVICE_CONFIG                   = var.config
         MLSERVICE_PIPELINE__EXECUTOR       = "nomad"
-        MLSERVICE_BATCH_CLUSTER__ADDRESS   = var.nomad_address != "" ? var.nomad_address : "http://${attr.unique.network.ip-address}:4646"
-        MLSERVICE_BATCH_CLUSTER__NAMESPACE = var.namespace
         MLSERVICE_SERVICE_CLUSTER__ADDRESS = var.services_address
-        MLSERVICE_CONSUL__ADDRESS          = var.consul_address != "" ? var.consul_address : "${attr.unique.network.ip-address}:8500"
+        NOMAD_ADDR                         = var.nomad_address != "" ? var.nomad_address : "http://${attr.unique.network.ip-address}:4646"
+        CONSUL_HTTP_ADDR                   = var.consul_address != "" ? var.consul_address : "${attr.unique.network.ip-address}:8500"
       })
 
       dynamic "vault" {

@@ -55,6 +55,16 @@ def test_a_new_model_costs_no_request_and_a_bad_one_is_refused(
     assert len(load.answers) > 1000
 
 
+def test_a_pipeline_on_the_cluster_rolls_its_model_out(make_toy: MakeToy, tmp_path: Path) -> None:
+    with rollout(make_toy(), tmp_path, "rolling") as world, Load(world.url, BODIES) as load:
+        first = load.newest
+        meta = ("--meta", "period=2024-01-02T05")
+        assert world.toy.run("deploy", "dispatch", "pipeline", *meta).returncode == 0
+        eventually(lambda: load.newest != first, 120)
+        assert world.settle() == "successful"
+    assert not load.failures
+
+
 def test_services_go_on_while_consul_is_away(make_toy: MakeToy, tmp_path: Path) -> None:
     with rollout(make_toy(), tmp_path, "watch") as world, Load(world.url, BODIES) as load:
         first = load.newest
