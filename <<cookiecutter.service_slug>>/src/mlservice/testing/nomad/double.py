@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -22,6 +24,13 @@ from mlservice.testing.nomad.settings import Settings, TaskContext
 from mlservice.testing.nomad.state import State
 from mlservice.testing.nomad.timers import Timers
 from mlservice.testing.nomad.transport import Transport
+
+
+def _heed_interrupts() -> None:
+    """Let tasks get SIGINT, which a process that was started in the background ignores for them."""
+    here = threading.current_thread() is threading.main_thread()
+    if here and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class NomadDouble:
@@ -49,6 +58,7 @@ class NomadDouble:
         renders templates. ``acl`` maps tokens to capabilities; None: no access control. ``run`` is
         called in place of processes. ``wrapped_errors``: as a server that is not the leader.
         """
+        _heed_interrupts()
         self.state = State()
         self.acl = Acl(acl)
         self._timers = Timers("nomad-scheduler")
