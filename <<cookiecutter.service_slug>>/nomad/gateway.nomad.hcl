@@ -159,6 +159,9 @@ job "<< cookiecutter.service_slug >>-gateway" {
         path     = "/ready"
         interval = "5s"
         timeout  = "2s"
+
+        # A deployment of the gateway must not fail for want of a worker.
+        on_update = "ignore"
       }
     }
 

@@ -74,6 +74,18 @@ variable "services_address" {
   default     = ""
 }
 
+variable "services_region" {
+  description = "Region of that cluster; empty: the one that the pipeline runs in"
+  type        = string
+  default     = ""
+}
+
+variable "services_namespace" {
+  description = "Namespace of the worker job; empty: the one that the pipeline runs in"
+  type        = string
+  default     = ""
+}
+
 variable "consul_address" {
   description = "Consul (host:port) that models are published to; empty: port 8500 of the node"
   type        = string
@@ -81,15 +93,15 @@ variable "consul_address" {
 }
 
 variable "pipeline_cpu" {
-  description = "CPU in MHz; the pipeline computes nothing itself"
+  description = "CPU in MHz; little is needed but at the end, when the model is tried"
   type        = number
   default     = 500
 }
 
 variable "pipeline_memory_mb" {
-  description = "Memory in MB"
+  description = "Memory in MB; the model is loaded once before it is published"
   type        = number
-  default     = 512
+  default     = 1024
 }
 
 job "<< cookiecutter.service_slug >>-pipeline" {
@@ -148,11 +160,13 @@ job "<< cookiecutter.service_slug >>-pipeline" {
 
       # NOMAD_TOKEN and CONSUL_HTTP_TOKEN come from Vault, or from `env`.
       env = merge(var.env, {
-        MLSERVICE_CONFIG                   = var.config
-        MLSERVICE_PIPELINE__EXECUTOR       = "nomad"
-        MLSERVICE_SERVICE_CLUSTER__ADDRESS = var.services_address
-        NOMAD_ADDR                         = var.nomad_address != "" ? var.nomad_address : "http://${attr.unique.network.ip-address}:4646"
-        CONSUL_HTTP_ADDR                   = var.consul_address != "" ? var.consul_address : "${attr.unique.network.ip-address}:8500"
+        MLSERVICE_CONFIG                     = var.config
+        MLSERVICE_PIPELINE__EXECUTOR         = "nomad"
+        MLSERVICE_SERVICE_CLUSTER__ADDRESS   = var.services_address
+        MLSERVICE_SERVICE_CLUSTER__REGION    = var.services_region
+        MLSERVICE_SERVICE_CLUSTER__NAMESPACE = var.services_namespace
+        NOMAD_ADDR                           = var.nomad_address != "" ? var.nomad_address : "http://${attr.unique.network.ip-address}:4646"
+        CONSUL_HTTP_ADDR                     = var.consul_address != "" ? var.consul_address : "${attr.unique.network.ip-address}:8500"
       })
 
       dynamic "vault" {

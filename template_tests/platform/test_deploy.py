@@ -157,6 +157,19 @@ def test_a_dispatched_job_can_be_read_and_stopped_with_its_children(
     assert "there is no job toy-nothing on either cluster" in missing.stderr
 
 
+def test_a_job_whose_deployment_failed_is_not_called_unchanged(
+    toy: Toy, double: NomadDouble
+) -> None:
+    register(toy, "--only", "services")
+    nomad = Nomad(double.address)
+    deployment = eventually(lambda: nomad.deployment("toy-gateway"))
+    nomad.call("post", "deployment", "fail", deployment["ID"])
+    result = toy.run(*REGISTER, "--only", "services")
+    assert result.returncode == 7
+    assert re.search(r"^job +toy-gateway +refused +its deployment failed", result.stdout, re.M)
+    assert "`mlservice deploy stop toy-gateway` and register again" in result.stdout
+
+
 DISPATCHES = {
     "an unknown key": (("pipeline", "--meta", "perod=1"), "unpermitted metadata keys: [perod]"),
     "no payload": (("job-fit-300", "--meta", "output=x"), "Payload is not provided but required"),

@@ -256,6 +256,25 @@ def test_a_server_error_of_nomads_is_no_end(toy: Toy, double: NomadDouble) -> No
     assert "answers 500: rpc error: EOF" in finished(process)
 
 
+def test_a_dispatch_in_the_middle_of_an_election_is_repeated(toy: Toy, double: NomadDouble) -> None:
+    double.faults.answer(DISPATCH, 500, "leadership lost while committing log", 2)
+    toy.train()
+    assert len(children(double, SMALL)) == 1
+
+
+def test_a_cancelled_grid_ends_and_starts_nothing_more(toy: Toy, double: NomadDouble) -> None:
+    slow(toy, 30)
+    over = ("--over", "slope=0.5:1.0:0.05", "--workers", "2", "--stop-jobs")
+    process = toy.start("pipeline", "grid", "--period", PERIOD, *over)
+    eventually(lambda: len(started(double)) == 2)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode
+    found = children(double, SMALL)
+    assert len(found) == 2
+    assert all(job["Stop"] for job in found)
+
+
 def test_a_call_that_nomad_would_not_take_goes_through_the_store(tmp_path: Path) -> None:
     store = open_store((tmp_path / "store").as_uri())
     call = JobCall("fit", "Fit", "a", "0", parameters={"text": "x" * MOST_PAYLOAD_BYTES})

@@ -58,6 +58,20 @@ class GridModel(Task):
         return range(self.rows)
 
 
+class GridDeep(Task):
+    """A model whose inputs depend on one parameter only where another says so."""
+
+    job = model
+    period = PeriodParameter()
+    deep = luigi.BoolParameter(default=False)
+    rows = luigi.IntParameter(default=1)
+
+    def inputs(self) -> dict[str, list[Task]]:
+        """All rows where it is deep, else one."""
+        count = self.rows if self.deep else 1
+        return {"rows": [GridRow(hour=self.period.replace(hour=n)) for n in range(count)]}
+
+
 class Nobody:
     """An executor that must not be asked."""
 
@@ -102,6 +116,25 @@ def test_a_combination_is_the_artifact_and_the_call_of_a_task_with_its_values(
         for rows in axes.get("rows", [2])
         for task in GridModel(period=datetime(2024, 1, 2), rows=rows).requires()
     }
+
+
+def test_an_input_that_another_parameter_decides_on_is_seen() -> None:
+    grid = Grid(GridDeep(period=datetime(2024, 1, 2)), {"deep": [False, True], "rows": [1, 3]})
+    for combination in grid.combinations():
+        task = GridDeep(period=datetime(2024, 1, 2), **combination.values)
+        assert combination.call == task.call()
+    assert len(grid.needed()) == 3
+
+
+def test_a_fault_of_the_grids_own_is_told(toy: Toy) -> None:
+    (toy.folder / ".mlservice" / "grids").mkdir(parents=True)
+    result = toy.run(*GRID, "--over", "slope=1.0")
+    (folder,) = (toy.folder / ".mlservice" / "grids").iterdir()
+    (folder / "results.csv").unlink()
+    (folder / "results.csv").mkdir()
+    result = toy.run(*GRID, "--over", "slope=1.0")
+    assert result.returncode == 4
+    assert "IsADirectoryError" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from mlservice.cluster import ConsulStore
 from mlservice.errors import ClusterAway, ClusterError, ClusterRefused
 from mlservice.live import ModelRecord
 from mlservice.models import Registry
+from template_tests.cluster import eventually
 from template_tests.servers import Consul, consul_server, free_ports
 
 pytestmark = pytest.mark.servers
@@ -166,10 +168,21 @@ def test_a_consul_that_is_away_is_named() -> None:
         Registry(ConsulStore("127.0.0.1", port), "x").current()
 
 
-def test_a_key_that_may_not_be_read_or_written_is_named(tmp_path: Path) -> None:
+def readable(store: ConsulStore) -> bool:
+    with contextlib.suppress(ClusterRefused):
+        store.get("anything")
+        return True
+    return False
+
+
+def test_a_key_that_may_not_be_read_or_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONSUL_HTTP_TOKEN", "the settings' token goes before it")
     acl = {"enabled": True, "default_policy": "deny", "tokens": {"master": "root-token"}}
     with consul_server(tmp_path / "consul", acl=acl) as server:
         root = opened(server, "root-token")
+        eventually(lambda: readable(root))  # the first token is made after the first election
         Registry(root, "closed").offer(record(1))
         for token in ("", "11111111-2222-3333-4444-555555555555"):
             with pytest.raises(ClusterRefused, match="give CONSUL_HTTP_TOKEN a token"):

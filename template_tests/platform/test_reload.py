@@ -32,7 +32,7 @@ def publish_altered(world: Rollout) -> str:
         from mlservice.cluster import Nomad
         from mlservice.models.publish import roll
 
-        roll(Nomad(world.double.address), "toy-worker", bad)
+        roll(Nomad(world.double.address), "toy-worker", registry)
     return bad.version
 
 

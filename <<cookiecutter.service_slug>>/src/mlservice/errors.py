@@ -14,6 +14,7 @@ keeps its traceback. The whole tree::
     │   ├── ArtifactExists              3   a second writer: its work is dropped
     │   ├── ArtifactCorrupt             3   size or checksum differ from the manifest
     │   └── StoreError                  3   the store is away, full or read-only
+    │       └── NoAnswer                3   whether it did what was asked is unknown
     ├── JobError                        4   a job's arguments or its run
     ├── PipelineError                   4   a pipeline that did not complete
     ├── ModelRefused                    5   a model that fails its quality checks
@@ -89,6 +90,10 @@ class ArtifactCorrupt(ArtifactError):
 
 class StoreError(ArtifactError):
     """The artifact store cannot be reached, read or written."""
+
+
+class NoAnswer(StoreError):
+    """A request without an answer: it may have been done or not."""
 
 
 class JobError(MlserviceError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from urllib.parse import urlsplit
 
-from mlservice.errors import ArtifactError, ArtifactExists, ArtifactNotFound, StoreError
+from mlservice.errors import ArtifactError, ArtifactExists, ArtifactNotFound, NoAnswer, StoreError
 
 _ROOT = "[artifacts] root in service.toml"
 _FULL = "the store is full: free some space or let its quota be raised, and run again"
@@ -23,10 +23,6 @@ _REMEDIES = {
     "user.name": "HADOOP_USER_NAME is no name that HDFS takes: set it to a user of the cluster",
 }
 _KERBEROS = 401
-
-
-class NoAnswer(StoreError):
-    """A request without an answer: it may have been done or not."""
 
 
 def refusal(uri: str, method: str, status: int, body: bytes) -> ArtifactError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from mlservice.errors import ArtifactCorrupt
 
@@ -36,7 +36,7 @@ class Manifest(BaseModel):
     job: str
     parameters: dict[str, Any]
     inputs: dict[str, list[str]]
-    metrics: dict[str, float]
+    metrics: dict[str, FiniteFloat]
     files: dict[str, FileEntry]
     code: str
     git_commit: str | None

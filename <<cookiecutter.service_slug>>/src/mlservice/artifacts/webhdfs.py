@@ -20,9 +20,9 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 import urllib3
 from urllib3.exceptions import HTTPError, MaxRetryError
 
-from mlservice.artifacts.hdfs_errors import NoAnswer, no_answer, refusal, taken
+from mlservice.artifacts.hdfs_errors import no_answer, refusal, taken
 from mlservice.artifacts.store import translated
-from mlservice.errors import ArtifactError, ArtifactNotFound, StoreError
+from mlservice.errors import ArtifactError, ArtifactNotFound, NoAnswer, StoreError
 
 _SCHEMES = {"webhdfs": ("http", 9870), "swebhdfs": ("https", 9871)}
 _CHUNK = 1024 * 1024

@@ -98,7 +98,7 @@ def _status(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
     settings = read_settings(environ)
     clusters = open_clusters(settings, environ)
-    nomads = {nomad.address: nomad for nomad in (clusters.batch, clusters.services)}
+    nomads = {nomad.place: nomad for nomad in (clusters.batch, clusters.services)}
     for nomad in nomads.values():
         states = list(job_states(nomad, settings.service.name))
         print(f"{nomad.address}, namespace {nomad.namespace}")
@@ -143,7 +143,7 @@ def _doctor(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     driver = variables(settings, arguments, environ).get("driver", '"docker"').strip('"')
     consul = open_consul(settings.consul, environ)
     findings = [*examine_nomad(clusters.batch, "batch cluster", driver)]
-    if clusters.services.address != clusters.batch.address:
+    if clusters.services.place != clusters.batch.place:
         findings += examine_nomad(clusters.services, "service cluster", driver)
     findings += examine_consul(consul, Registry(consul, settings.service.name).key)
     marks = {True: "ok", False: "WRONG", None: "?"}

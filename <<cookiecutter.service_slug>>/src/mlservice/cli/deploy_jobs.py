@@ -27,25 +27,41 @@ def register(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from mlservice.cluster import open_consul
     from mlservice.deploy.plan import plan_jobs
     from mlservice.deploy.register import Row, failed, register_job
+    from mlservice.deploy.variables import as_hcl
     from mlservice.door import open_job_modules
     from mlservice.jobs.job import declared_jobs
+    from mlservice.models.publish import roll
     from mlservice.models.registry import Registry
 
     settings = read_settings(environ)
     open_job_modules(settings.service.package)
     clusters = open_clusters(settings, environ)
     values = variables(settings, arguments, environ)
+    values.setdefault("services_namespace", as_hcl(clusters.services.namespace))
+    values.setdefault("services_region", as_hcl(clusters.services.region))
+    worker, rolling = f"{settings.service.name}-worker", settings.models.reload == "rolling"
+    rows: list[Row] = []
+    left_out = ""
     try:
         registry = Registry(open_consul(settings.consul, environ), settings.service.name)
-        rows = [_register_key(registry, arguments)]
-        if settings.models.reload == "rolling":
+        rows.append(_register_key(registry, arguments))
+        if rolling:
             values.setdefault("model", _current_model(registry))
     except ClusterError as error:
-        # The jobs need nothing of Consul's to be registered.
-        rows = [Row("key", "mlservice/...", "refused", str(error))]
+        # Without Consul the jobs are registered all the same, but for the one that holds the model.
+        rows.append(Row("key", "mlservice/...", "refused", str(error)))
+        left_out = worker if rolling else ""
     planned = plan_jobs(settings.folder / "nomad", clusters, declared_jobs(), values)
     chosen = {None: planned, "batch": planned[:-2], "services": planned[-2:]}[arguments.only]
-    rows += [register_job(job, dry_run=arguments.dry_run) for job in chosen]
+    for job in chosen:
+        if job.name == left_out:
+            rows.append(
+                Row("job", job.name, "refused", "which model serves is in Consul: see above")
+            )
+        else:
+            rows.append(register_job(job, dry_run=arguments.dry_run))
+    if rolling and arguments.only != "batch" and not arguments.dry_run and not failed(rows):
+        roll(clusters.services, worker, registry)  # a model that was published meanwhile
     _show(rows)
     return REFUSED if failed(rows) else 0
 

@@ -76,6 +76,7 @@ class ConsulStore:
             verify=verify,
             connections_timeout=_TIMEOUT_SECONDS,
         )
+        self._client.token = token or None  # it would rather take the environment's
 
     def get(self, key: str) -> Entry:
         """The key as it is now; a missing one has the value None and the index 0."""

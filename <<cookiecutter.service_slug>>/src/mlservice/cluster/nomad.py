@@ -25,6 +25,12 @@ from mlservice.settings import ClusterSettings
 _TIMEOUT_SECONDS = 10.0
 _JITTER = 1 + 1 / 16  # Nomad may hold a blocking query that much longer than asked
 _NO_LEADER = "No cluster leader"
+_PASSING_STATUSES = (429, 502, 503, 504)
+# What a server says when it is restarted or no leader any more; the next one may do it.
+_PASSING_WORDS = (
+    _NO_LEADER, "leadership lost", "leadership transfer", "not the leader", "failed to get conn",
+    "connection refused", "connection reset", "i/o timeout", "rpc error: EOF",
+)  # fmt: skip
 Json = dict[str, Any]
 
 
@@ -75,6 +81,7 @@ class Nomad:
     ) -> None:
         """Keep where it is and who asks; ``verify`` may be the file of a CA certificate."""
         self.address = address
+        self.region = region
         self.namespace = namespace
         self._options = {
             "address": address,
@@ -84,6 +91,11 @@ class Nomad:
             "cert": certificate,
         }
         self._local = threading.local()  # a requests.Session belongs to one thread
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """Address, region and namespace, which together say where its jobs are."""
+        return self.address, self.region, self.namespace
 
     def parse(self, hcl: str, variables: str = "") -> Json:
         """The job in ``hcl`` as Nomad's own parser reads it; ``variables`` is a var file's text.
@@ -228,8 +240,9 @@ class Nomad:
         if _NO_LEADER in words:
             return ClusterAway(f"Nomad at {self.address} has no leader just now")
         # A write that breaks a rule is a 500 too; a read is not, so then it is Nomad's trouble.
-        busy = answer.status_code == requests.codes.too_many_requests
-        if busy or (method == "get" and answer.status_code >= requests.codes.server_error):
+        status = answer.status_code
+        passing = status in _PASSING_STATUSES or any(part in words for part in _PASSING_WORDS)
+        if passing or (method == "get" and status >= requests.codes.server_error):
             return ClusterAway(f"Nomad at {self.address} answers {answer.status_code}: {words}")
         said = f"Nomad at {self.address} refuses {what} ({answer.status_code}): {words}"
         if answer.status_code == requests.codes.forbidden:

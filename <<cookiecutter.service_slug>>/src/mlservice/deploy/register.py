@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from mlservice.cluster import ConsulStore, Nomad
@@ -69,7 +69,7 @@ def _register(planned: Planned[Nomad], dry_run: bool) -> Row:
             plan = planned.nomad.plan(dict(planned.spec))
             diff = plan.get("Diff") or {}
             if diff.get("Type") == "None":
-                return row if row.action != "unchanged" else replace(row, detail=_warnings(plan))
+                return row if row.action != "unchanged" else _unchanged(planned, plan)
             row = _planned_row(planned, plan, dry_run)
             if dry_run:
                 return row
@@ -84,6 +84,25 @@ def _register(planned: Planned[Nomad], dry_run: bool) -> Row:
         f"it is not as it was registered, {_MOST_TRIES} times over: somebody else registers it "
         "too (see `nomad job history`): find out who, and repeat"
     )
+
+
+def _unchanged(planned: Planned[Nomad], plan: Mapping[str, Any]) -> Row:
+    """A job that is there like that; one whose deployment failed is refused all the same.
+
+    Nomad places nothing anew for an unchanged job after a failed deployment.
+    """
+    last = planned.nomad.deployment(planned.name) if planned.spec["Type"] == "service" else None
+    job = planned.nomad.job(planned.name) or {}
+    if last and last["Status"] == "failed" and last["JobVersion"] == job.get("Version"):
+        return Row(
+            "job",
+            planned.name,
+            "refused",
+            f"its deployment failed ({last['StatusDescription']}), and Nomad starts nothing anew "
+            "for an unchanged job: register another image, or "
+            f"`mlservice deploy stop {planned.name}` and register again",
+        )
+    return Row("job", planned.name, "unchanged", _warnings(plan))
 
 
 def _planned_row(planned: Planned[Nomad], plan: Mapping[str, Any], dry_run: bool) -> Row:

@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -30,7 +31,7 @@ class Executor(Protocol):
         """Return when the job has ended well; raises ``JobError`` with its log's end otherwise."""
 
     def close(self) -> None:
-        """End what still runs."""
+        """The run is cancelled: end or leave what runs, and start nothing any more."""
 
 
 class LocalExecutor:
@@ -42,6 +43,8 @@ class LocalExecutor:
         self._folder = folder
         self._environ = dict(environ)
         self._running: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.Lock()
+        self._closed = False
 
     def run(self, job: Job, call: JobCall) -> None:
         """See ``Executor``; ``JobError`` names the log file and shows its end."""
@@ -50,11 +53,13 @@ class LocalExecutor:
         name = re.sub(r"[^\w.=-]+", "_", call.output)[-80:]
         log = self._logs / f"{stamp}-{name}-{os.getpid()}.log"
         command = [sys.executable, "-m", "mlservice", "job", job.name, "--call", call.encode()]
-        with log.open("wb") as file:
+        with log.open("wb") as file, self._lock:
+            if self._closed:
+                raise JobError(f"job '{job.name}' is not started: the run was cancelled")
             process = subprocess.Popen(
                 command, stdout=file, stderr=subprocess.STDOUT, cwd=self._folder, env=self._environ
             )
-        self._running.add(process)
+            self._running.add(process)
         code = process.wait()
         self._running.discard(process)
         if code:
@@ -62,8 +67,10 @@ class LocalExecutor:
 
     def close(self) -> None:
         """See ``Executor``."""
-        for process in list(self._running):
-            process.terminate()
+        with self._lock:
+            self._closed = True
+            for process in list(self._running):
+                process.terminate()
 
 
 def _ending(code: int) -> str:

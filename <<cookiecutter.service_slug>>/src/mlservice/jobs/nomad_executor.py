@@ -39,6 +39,7 @@ _PATIENCE_SECONDS = 600.0
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 15.0
 _MOST_REPLAYS = 20
+_CANCELLED = "the run was cancelled"
 Result = TypeVar("Result")
 log = logging.getLogger("mlservice.pipeline")
 
@@ -72,6 +73,7 @@ class NomadExecutor:
         )
         self._sizes = MemorySizes(store, service)
         self._lock = threading.Lock()
+        self._closed = threading.Event()
         self._known: dict[str, list[tuple[str, bool]]] | None = None
 
     def run(self, job: Job, call: JobCall) -> None:
@@ -82,6 +84,7 @@ class NomadExecutor:
         while not self._complete(call):
             child, created = running or self._child(call, size, number)
             running = None
+            self._stop_if_cancelled(child)
             self._watcher.wait(child, created)
             if self._complete(call):
                 break
@@ -100,16 +103,28 @@ class NomadExecutor:
         self._sizes.remember(job, size)
 
     def close(self) -> None:
-        """See ``Executor``: children run on, to be picked up by the next run, or are stopped."""
-        for child in self._watcher.children:
-            if not self._stop_on_close:
-                log.warning("%s runs on; the same command picks it up", child)
-                continue
-            try:
-                self._nomad.stop(child)
-                log.warning("%s was stopped", child)
-            except ClusterError as error:
-                log.error("%s could not be stopped and runs on: %s", child, error)
+        """See ``Executor``: children run on, to be picked up by the next run, or are stopped.
+
+        Nothing is dispatched any more, and nobody waits any more.
+        """
+        self._closed.set()
+        for child in self._watcher.give_up(JobError(_CANCELLED)):
+            self._leave(child)
+
+    def _stop_if_cancelled(self, child: str) -> None:
+        if self._closed.is_set():
+            self._leave(child)
+            raise JobError(f"{_CANCELLED} ({child})")
+
+    def _leave(self, child: str) -> None:
+        if not self._stop_on_close:
+            log.warning("%s runs on; the same command picks it up", child)
+            return
+        try:
+            self._nomad.stop(child)
+            log.warning("%s was stopped", child)
+        except ClusterError as error:
+            log.error("%s could not be stopped and runs on: %s", child, error)
 
     def _complete(self, call: JobCall) -> bool:
         return self._store.exists(f"{call.output}/{MANIFEST_NAME}")
@@ -123,7 +138,7 @@ class NomadExecutor:
             job = self._patiently(partial(self._nomad.job, found.child))
             if job is not None and job["Status"] != "dead":
                 log.info("%s runs already and is waited for", found.child)
-                return found.child, 0
+                return found.child, found.index
         raise JobError(
             f"job '{call.job}': Nomad answers {_MOST_REPLAYS} dispatches with dead children: "
             "collect its garbage (`nomad system gc`) and run again"
@@ -193,15 +208,16 @@ class NomadExecutor:
         """Ask again while Nomad is away, with growing pauses; a request must bear repetition."""
         end = time.monotonic() + self._patience_seconds
         pause = _FIRST_PAUSE
-        while True:
+        while not self._closed.is_set():
             try:
                 return request()
             except ClusterAway as error:
                 if time.monotonic() + pause > end:
                     raise
                 log.warning("%s; asked again in %.1f s", error, pause)
-            time.sleep(pause)
+            self._closed.wait(pause)
             pause = min(_LONGEST_PAUSE, pause * 2)
+        raise JobError(_CANCELLED)
 
 
 def parent_name(service: str, job: str, size: int) -> str:

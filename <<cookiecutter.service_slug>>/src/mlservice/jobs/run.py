@@ -7,6 +7,7 @@ published as one artifact with its manifest. The coordinator computes nothing.
 from __future__ import annotations
 
 import json
+import math
 import platform
 import re
 import subprocess
@@ -80,6 +81,10 @@ def run_job(job: Job, call: JobCall, store: Store, folder: Path) -> Artifact:
         started = time.monotonic()
         metrics = job.function(**inputs, output=output, **parameters)
         seconds = round(time.monotonic() - started, 3)
+        if bad := [name for name, value in (metrics or {}).items() if not math.isfinite(value)]:
+            raise JobError(
+                f"job '{job.name}': metric {', '.join(bad)} is not finite: return finite numbers"
+            )
         if (output / GOLDEN_NAME).exists():
             # What a worker could not load must not be published.
             try_model(open_model_side(job.function.__module__.partition(".")[0]), output)

@@ -50,6 +50,7 @@ class ChildWatcher:
         self._lock = threading.Lock()
         self._waiting: set[_Waiting] = set()
         self._thread: threading.Thread | None = None
+        self._given_up: MlserviceError | None = None
 
     def wait(self, child: str, created: int) -> None:
         """Return when ``child``, made at the index ``created`` (0: before now), has ended.
@@ -59,6 +60,8 @@ class ChildWatcher:
         """
         waiting = _Waiting(child, created)
         with self._lock:
+            if self._given_up:
+                raise self._given_up
             self._waiting.add(waiting)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._watch, daemon=True, name="children")
@@ -67,11 +70,13 @@ class ChildWatcher:
         if waiting.error:
             raise waiting.error
 
-    @property
-    def children(self) -> list[str]:
-        """Those that are waited for now."""
+    def give_up(self, error: MlserviceError) -> list[str]:
+        """Let all who wait, now or later, go with ``error``; returns whom they waited for."""
         with self._lock:
-            return [waiting.child for waiting in self._waiting]
+            self._given_up = error
+            left = list(self._waiting)
+        self._end(left, error)
+        return [waiting.child for waiting in left]
 
     def _watch(self) -> None:
         index, away_since, pause = 0, None, _PAUSE_SECONDS

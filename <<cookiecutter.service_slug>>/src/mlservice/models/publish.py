@@ -66,13 +66,15 @@ def publish(
     """
     result = registry.choose(record) if by_hand else registry.offer(record)
     if workers and result in ("published", "unchanged"):
-        roll(*workers, record)
+        roll(*workers, registry)
     return result
 
 
-def roll(nomad: Nomad, job_name: str, record: ModelRecord) -> None:
-    """Register the worker job with ``record`` in its meta, all else as it is there."""
-    wanted = record.encode()
+def roll(nomad: Nomad, job_name: str, registry: Registry) -> None:
+    """Register the worker job with the model that serves in its meta, all else as it is there.
+
+    The job is read before the model, so that whoever comes between causes a conflict.
+    """
     for _ in range(_MOST_CONFLICTS):
         job = nomad.job(job_name)
         if job is None:
@@ -80,6 +82,10 @@ def roll(nomad: Nomad, job_name: str, record: ModelRecord) -> None:
                 f"{job_name} is not registered, so no worker takes the model: run "
                 "`mlservice deploy register`"
             )
+        record = registry.current()
+        if record is None:
+            return
+        wanted = record.encode()
         if (job.get("Meta") or {}).get(META_KEY) == wanted:
             return
         changed = {**job, "Meta": {**(job.get("Meta") or {}), META_KEY: wanted}}

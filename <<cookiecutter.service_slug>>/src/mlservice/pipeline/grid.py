@@ -23,6 +23,7 @@ from mlservice.jobs import JobCall
 from mlservice.pipeline.tasks import Task
 
 _MOST_STEPS = 1_000_000
+_WHOLE = {"param_kwargs", "param_args", "task_id"}  # what stands for all parameters
 
 
 @dataclass(frozen=True)
@@ -101,13 +102,25 @@ class Grid:
 
     @cached_property
     def _read_by_inputs(self) -> tuple[str, ...]:
-        """The axes that ``inputs()`` looks at: combinations that agree in them share inputs."""
-        probe = _Probe(self.base)
-        try:
-            type(self.base).inputs(probe)  # type: ignore[arg-type]  # stands for the task
-        except Exception:  # noqa: BLE001  # code that needs the task itself: then every axis counts
-            return tuple(self.axes)
-        return tuple(name for name in self.axes if name in probe.__dict__["read"])
+        """The axes that ``inputs()`` looks at: combinations that agree in them share inputs.
+
+        One that is looked at may decide whether another is, so this goes on until none is added.
+        """
+        read: set[str] = set()
+        while True:
+            seen: set[str] = set()
+            for values in self._points({n: self.axes[n] for n in self.axes if n in read}):
+                probe = _Probe(self._task(values))
+                try:
+                    type(self.base).inputs(probe)  # type: ignore[arg-type]  # stands for the task
+                except Exception:  # noqa: BLE001  # it needs the task itself: every axis counts
+                    return tuple(self.axes)
+                seen |= probe.__dict__["read"]
+            if seen & _WHOLE:
+                return tuple(self.axes)
+            if seen & self.axes.keys() <= read:
+                return tuple(name for name in self.axes if name in read)
+            read |= seen & self.axes.keys()
 
     def _task(self, values: Mapping[str, Any]) -> Task:
         return type(self.base)(**{**self.base.param_kwargs, **values})

@@ -78,7 +78,11 @@ class GridTask(luigi.Task):
 
     def run(self) -> None:
         """Run the pool."""
-        self.work.run()
+        try:
+            self.work.run()
+        except Exception as error:
+            self.work.grid.base.record_failure(error)
+            raise
         self._ended = True
 
 

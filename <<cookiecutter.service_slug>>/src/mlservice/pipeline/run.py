@@ -121,8 +121,9 @@ def build(task: luigi.Task, *, workers: int, runtime: Runtime) -> None:
             detailed_summary=True,
             no_lock=True,
         )
-    finally:
+    except BaseException:
         runtime.executor.close()
+        raise
     if result.status not in _SUCCESS:
         raise PipelineError(_explain(task, runtime, result.status))
 

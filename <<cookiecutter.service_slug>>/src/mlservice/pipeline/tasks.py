@@ -102,7 +102,7 @@ class Task(luigi.Task):
         try:
             self.runtime.executor.run(self.declared_job, self.call())
         except Exception as error:
-            self._record(error)
+            self.record_failure(error)
             raise
 
     def call(self) -> JobCall:
@@ -142,7 +142,8 @@ class Task(luigi.Task):
             for name, tasks in self.inputs().items()
         }
 
-    def _record(self, error: Exception) -> None:
+    def record_failure(self, error: Exception) -> None:
+        """Keep why the task failed for the coordinator's report; Luigi would only log it."""
         known = isinstance(error, MlserviceError)
         reason = str(error) if known else "".join(traceback.format_exception(error))
         self.runtime.failures.append(Failure(str(self), reason))
