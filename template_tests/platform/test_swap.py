@@ -252,6 +252,15 @@ def test_a_hangup_without_a_live_file_does_no_harm(world: World) -> None:
     assert gateway.ask()[0] == 503
 
 
+@pytest.fixture
+def hangups_heeded() -> Iterator[None]:
+    """Let processes heed SIGHUP also where the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangups_heeded")
 def test_a_local_service_follows_the_live_file_and_ends_with_its_terminal(world: World) -> None:
     first, second = world.model(1.0), world.model(0.9)
     world.publish(first)

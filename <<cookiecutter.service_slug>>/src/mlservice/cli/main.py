@@ -21,7 +21,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     # Also where a shell started this in the background, which ignores Ctrl-C otherwise.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _terminate)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # a server's, see __main__
+    # A terminal that is closed says SIGHUP; servers (see __main__) and nohup have it ignored.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, _terminate)
     try:
         code: int = arguments.run(arguments, environ)

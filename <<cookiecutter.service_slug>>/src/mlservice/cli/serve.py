@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -34,7 +33,6 @@ def add_parser(verbs: Any) -> None:
 
 
 def _gateway(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    _keep_through_hangups()
     from mlservice.gateway.server import serve_gateway
 
     serve_gateway(read_settings(environ))
@@ -42,7 +40,6 @@ def _gateway(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _worker(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    _keep_through_hangups()
     from mlservice.worker.server import serve_worker
     from mlservice.worker.slot import fetch_slot, load_slot
 
@@ -63,9 +60,6 @@ def _local(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     settings = read_settings(environ)
     uri = _fixed_model(settings, arguments.model)
     model = find_model(settings, uri).uri if uri else None
-    # A terminal that is closed says SIGHUP, by which gateway and worker do not end themselves.
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
     with LocalService(settings.folder, environ, model) as service:
         gateway = settings.gateway
         print(f"http://{gateway.host}:{gateway.port}/v1/predict answers; Ctrl-C stops it")
@@ -84,8 +78,3 @@ def _fixed_model(settings: Settings, uri: str | None) -> str | None:
             "out --model, or set MLSERVICE_LIVE__FILE to nothing for this process"
         )
     return None if settings.live.file else uri or "latest"
-
-
-def _keep_through_hangups() -> None:
-    """SIGHUP means to read the live file; before there is a reader, it shall do no harm."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)

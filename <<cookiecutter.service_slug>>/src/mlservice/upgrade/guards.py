@@ -20,6 +20,7 @@ _HOUSE = (
     "requirements/service.in",
     "requirements/overrides.txt",
     "requirements/*.lock",
+    "nomad/*.vars.hcl",
     "README.md",
     "CHANGELOG.md",
     ".secrets.baseline",
