@@ -26,11 +26,12 @@ from mlservice.testing.nomad.timers import Timers
 from mlservice.testing.nomad.transport import Transport
 
 
-def _heed_interrupts() -> None:
-    """Let tasks get SIGINT, which a process that was started in the background ignores for them."""
-    here = threading.current_thread() is threading.main_thread()
-    if here and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+def _let_tasks_heed_signals() -> None:
+    """Handle what is ignored here (in the background, by nohup): tasks would inherit that."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_IGN:
+                signal.signal(number, lambda *_: None)
 
 
 class NomadDouble:
@@ -58,7 +59,7 @@ class NomadDouble:
         renders templates. ``acl`` maps tokens to capabilities; None: no access control. ``run`` is
         called in place of processes. ``wrapped_errors``: as a server that is not the leader.
         """
-        _heed_interrupts()
+        _let_tasks_heed_signals()
         self.state = State()
         self.acl = Acl(acl)
         self._timers = Timers("nomad-scheduler")
