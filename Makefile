@@ -8,6 +8,9 @@ READY := $(VENV)/.ready
 SERVICE := <<cookiecutter.service_slug>>
 PLATFORM := src/mlservice tests/platform ci
 SOURCES := bench hooks template_tests tools cookiecutter_refuse.py
+# Tests of one file share what they render and start, so a file is one process's. AGAIN=1 runs what
+# failed last, by itself.
+PYTEST := $(BIN)/pytest $(if $(AGAIN),--last-failed --last-failed-no-failures none)
 # Python files that both engines would copy must not be left in the service's folder.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 
@@ -36,10 +39,10 @@ demo:  ## Render a service, train it, serve it, predict; KEEP=1 leaves it, CLUST
 endif
 
 test: $(READY)  ## Run all tests that need Python alone
-	@$(BIN)/pytest -m "not servers"
+	@$(PYTEST) -m "not servers" $(if $(AGAIN),,--numprocesses 2 --dist loadfile)
 
 test-servers: $(READY)  ## Run the tests that need tools from elsewhere, and fetch those
-	@commands=$$(tools/servers.sh) && PATH="$$commands:$$PATH" $(BIN)/pytest -m servers
+	@commands=$$(tools/servers.sh) && PATH="$$commands:$$PATH" $(PYTEST) -m servers
 
 lint: $(READY)  ## Check the template's own code, and what both engines share
 	@$(BIN)/ruff format --check $(SOURCES)

@@ -19,10 +19,10 @@ from bench.pipeline import measure_pipeline
 from bench.reload import measure_reload
 from bench.render import measure_rendering
 from bench.report import Figure, print_figures, table
-from bench.serving import measure_serving
+from bench.serving import measure_serving, measure_workers
 from bench.workplace import Workplace, copy_template, make_workplace, run, service_environment
 
-_SERVED = {"stages", "throughput", "tail", "latency", "peers"}
+_SERVED = {"stages", "throughput", "tail", "latency", "workers", "peers"}
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -66,6 +66,8 @@ def _measure_service(place: Workplace, options: Options) -> list[Figure]:
         _print_stages(place)
     if {"throughput", "tail", "latency"} & set(options.only):
         figures += measure_serving(place, options)
+    if "workers" in options.only:
+        figures += measure_workers(place, options)
     if options.peers and "peers" in options.only:
         figures += measure_peers(place, options)
     return figures

@@ -46,9 +46,13 @@ def require_wrk() -> None:
 def measure(
     server: Server, bodies: Path, *, connections: int, seconds: float, rate: float = 0
 ) -> Turn:
-    """Load ``server`` for a while; ``rate`` paces the requests, 0 is as fast as it can."""
+    """Load ``server`` for a while with its file of ``bodies``, a folder.
+
+    ``rate`` paces the requests, 0 is as fast as it can.
+    """
     before = server.cpu_seconds()
-    line = _wrk(server.contender.url, bodies, connections, seconds, rate)
+    file = bodies / server.contender.bodies
+    line = _wrk(server.contender.url, file, connections, seconds, rate)
     after = server.cpu_seconds()
     requests, micros, p50, p99, errors = (int(field) for field in line.split()[1:])
     cpu = {name: after[name] - before[name] for name in after}

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 SECTIONS = (
-    "stages", "throughput", "tail", "latency", "peers", "rendering", "pipeline", "reload",
+    "stages", "throughput", "tail", "latency", "workers", "peers", "rendering", "pipeline",
+    "reload",
 )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ from mlservice.testing.nomad import NomadDouble, TaskContext
 
 _FEW, _SMALL, _LARGE = 200, 2_000, 20_000
 _DISPATCHED = 2_000
-_POOL_HERE, _POOL_DISPATCHED = 4, 32
+_POOL_HERE, _POOL_DISPATCHED = 4, 64
 _BYTES = 100 * 1024 * 1024
 Result = dict[str, Any]
 

@@ -20,6 +20,7 @@ function init(_)
   wrk.method = "POST"
   wrk.headers["Content-Type"] = "application/json"
   for body in io.lines(os.getenv("BENCH_BODIES")) do
+    wrk.headers["X-User-Id"] = "user-" .. #requests
     requests[#requests + 1] = wrk.format(nil, nil, nil, body)
   end
 end

@@ -36,6 +36,7 @@ class Contender:
     path: str = "/v1/predict"
     ready: str = "/ready"
     shares: tuple[str, ...] = ()
+    bodies: str = "bodies.txt"
 
     @property
     def url(self) -> str:

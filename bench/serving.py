@@ -14,15 +14,17 @@ from bench.report import Figure, cpu_share, print_turns
 from bench.servers import Contender, Server, free_port
 from bench.workplace import ROOT, Workplace, environment, service_environment
 
-OURS, UNBATCHED = "ours", "ours, max_batch_rows=1"
+OURS, UNBATCHED, FOUR = "ours", "ours, max_batch_rows=1", "ours, 4 workers"
 ONE, TWO = "baseline, 1 process", "baseline, 2 processes"
+WHOLE, BARE = "bodies.txt", "bare.txt"
 _WARM_UP_SECONDS = 2
 _SHARE_OF_MAXIMUM = 0.7
+_SHARE_FOR_WORKERS = 0.4  # so that five processes and wrk have room on two cores
 Turns = dict[str, list[Turn]]
 
 
 def ours(place: Workplace, name: str = OURS, **settings: str) -> Contender:
-    """Gateway and worker as ``mlservice serve local`` runs them."""
+    """Gateway and worker with everything switched on: see ``bench.switched_on``."""
     gateway, worker = free_port(), free_port()
     places = {
         "MLSERVICE_GATEWAY__PORT": str(gateway),
@@ -32,12 +34,13 @@ def ours(place: Workplace, name: str = OURS, **settings: str) -> Contender:
     }
     return Contender(
         name=name,
-        start=(sys.executable, "-m", "mlservice", "serve", "local"),
+        start=(sys.executable, "-m", "bench.switched_on"),
         port=gateway,
         folder=place.service,
         environ=service_environment(place.service, places),
         log=place.folder / f"{gateway}.log",
         shares=("serve gateway", "serve worker"),
+        bodies=BARE,
     )
 
 
@@ -62,14 +65,15 @@ def baseline(place: Workplace, name: str, processes: int) -> Contender:
 @contextmanager
 def running(place: Workplace, contenders: Sequence[Contender]) -> Iterator[dict[str, Server]]:
     """Contenders that are ready, answer rightly and are warm, by name."""
-    bodies = place.folder / "bodies.txt"
+    kinds = {WHOLE: place.bodies, BARE: place.bare}
+    for name, bodies in kinds.items():
+        write_bodies(place.folder / name, bodies)
     with ExitStack() as stack:
         servers = {c.name: stack.enter_context(Server(c)) for c in contenders}
         for contender in contenders:
-            check(contender, place.bodies, place.expected, read_answer)
-        write_bodies(bodies, place.bodies)
+            check(contender, kinds[contender.bodies], place.expected, read_answer)
         for server in servers.values():
-            measure(server, bodies, connections=64, seconds=_WARM_UP_SECONDS)
+            measure(server, place.folder, connections=64, seconds=_WARM_UP_SECONDS)
         yield servers
 
 
@@ -98,7 +102,7 @@ def measure_serving(place: Workplace, options: Options) -> list[Figure]:
         contenders.append(ours(place, UNBATCHED, MLSERVICE_GATEWAY__MAX_BATCH_ROWS="1"))
     figures: list[Figure] = []
     with running(place, contenders) as servers:
-        bodies = place.folder / "bodies.txt"
+        bodies = place.folder
         if "throughput" in options.only or "tail" in options.only:
             turns = _throughput(servers, bodies, options)
             figures += _throughput_figures(turns)
@@ -107,6 +111,24 @@ def measure_serving(place: Workplace, options: Options) -> list[Figure]:
         if "latency" in options.only:
             figures += _latency(servers, bodies, options)
     return figures
+
+
+def measure_workers(place: Workplace, options: Options) -> list[Figure]:
+    """What a request costs with four workers beside what it costs with one."""
+    many, seconds = options.connections, options.seconds
+    contenders = [ours(place), ours(place, FOUR, BENCH_WORKERS="4")]
+    with running(place, contenders) as servers:
+        fastest = measure(servers[OURS], place.folder, connections=many, seconds=seconds).rate
+        rate = _SHARE_FOR_WORKERS * fastest
+
+        def turn(name: str) -> Turn:
+            server = servers[name]
+            return measure(server, place.folder, connections=many, seconds=seconds, rate=rate)
+
+        turns = take_turns((OURS, FOUR), options.rounds, turn)
+    print_turns(f"WORKERS: paced to {rate:,.0f} req/s", turns)
+    cost = ratios(turns, OURS, FOUR, lambda turn: turn.per_cpu_second)
+    return [Figure("CPU a request, 4 workers / 1", cost, 1.1, False)]
 
 
 def _throughput(servers: Mapping[str, Server], bodies: Path, options: Options) -> Turns:

@@ -26,12 +26,16 @@ _COMMITTER = ("-c", "user.name=bench", "-c", "user.email=bench@localhost")
 
 @dataclass(frozen=True)
 class Workplace:
-    """Where the parts of a run lie; ``bodies`` has one request's JSON a line."""
+    """Where the parts of a run lie; ``bodies`` has one request's JSON a line.
+
+    ``bare`` are the same without what an upstream knows.
+    """
 
     folder: Path
     service: Path
     model: Path
     bodies: tuple[bytes, ...]
+    bare: tuple[bytes, ...]
     expected: tuple[float, ...]
 
 
@@ -106,6 +110,12 @@ def _read(folder: Path, service: Path) -> Workplace:
         raise BenchError(
             f"only {len(set(bodies))} different requests: {_FEWEST_REQUESTS} are needed"
         )
-    return Workplace(
-        folder, service, folder / "model" / "model.txt", bodies, tuple(found["expected"])
-    )
+    model = folder / "model" / "model.txt"
+    bare = tuple(map(_without_weather, bodies))
+    return Workplace(folder, service, model, bodies, bare, tuple(found["expected"]))
+
+
+def _without_weather(body: bytes) -> bytes:
+    request = json.loads(body)
+    request.pop("weather", None)
+    return json.dumps(request, separators=(",", ":")).encode()

@@ -39,10 +39,10 @@ def on_cluster(toy: Toy, nomad: str, consul: str = "", **environ: str) -> Toy:
     """The toy with its jobs' files, told of the cluster by its environment."""
     render_nomad(toy.folder / "nomad", service_slug="toy", model_reload="watch")
     script = toy.folder / "mlservice.sh"
+    needed = {"PYTHONPATH", "PYTHONPYCACHEPREFIX"} & toy.environ.keys()
+    exported = " ".join(f"{name}='{toy.environ[name]}'" for name in sorted(needed))
     script.write_text(
-        f"#!/bin/sh\nexport PYTHONPATH='{toy.environ['PYTHONPATH']}' PYTHONDONTWRITEBYTECODE=1\n"
-        f'exec {sys.executable} -m mlservice "$@"\n',
-        "utf-8",
+        f'#!/bin/sh\nexport {exported}\nexec {sys.executable} -m mlservice "$@"\n', "utf-8"
     )
     script.chmod(0o755)
     places = {

@@ -183,11 +183,12 @@ class Process:
             return False
         return status == 200
 
-    def ask(self, x: float = 0.5) -> tuple[int, dict[str, Any]]:
+    def ask(self, x: float = 0.5, timeout_ms: int = 1000) -> tuple[int, dict[str, Any]]:
         """Status and answer of one request to a gateway."""
         connection = http.client.HTTPConnection(self.address, timeout=30)
         try:
-            connection.request("POST", "/v1/predict", json.dumps({"x": x}))
+            headers = {"X-Request-Timeout-Ms": str(timeout_ms)}
+            connection.request("POST", "/v1/predict", json.dumps({"x": x}), headers)
             response = connection.getresponse()
             return response.status, json.loads(response.read())
         finally:

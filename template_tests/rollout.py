@@ -69,14 +69,14 @@ class Rollout:
         found: str = eventually(ended, _PATIENCE)
         return found
 
-    def log(self, job: str) -> str:
-        """What all instances of a job have logged."""
+    def logs(self, job: str) -> list[str]:
+        """What each instance of a job has logged."""
         nomad = Nomad(self.double.address)
         logs = []
         for allocation in nomad.allocations(f"toy-{job}"):
             with contextlib.suppress(ClusterRefused):  # one that has not started has none
                 logs.append(nomad.log(allocation["ID"], job, "stderr", 100_000))
-        return "".join(logs)
+        return logs
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Swap:
 
 
 @contextmanager
-def rollout(toy: Toy, folder: Path, way: str) -> Iterator[Rollout]:
+def rollout(toy: Toy, folder: Path, way: str, gateways: int = 1) -> Iterator[Rollout]:
     """The toy, registered in one of the three ways, with its first model served."""
     with (
         consul_server(folder / "consul") as consul,
@@ -100,12 +100,12 @@ def rollout(toy: Toy, folder: Path, way: str) -> Iterator[Rollout]:
     ):
         placed = on_cluster(
             toy, double.address, consul.address,
-            MLSERVICE_MODELS__RELOAD=way, NOMAD_VAR_gateway_count="1",
+            MLSERVICE_MODELS__RELOAD=way, NOMAD_VAR_gateway_count=str(gateways),
             **task_environment(MLSERVICE_MODELS__RELOAD=way),
         )  # fmt: skip
         register(placed)
         Rollout(placed, double, consul, "").publish(1)
-        url: str = eventually(lambda: _gateway(consul.address), _PATIENCE)
+        url: str = eventually(lambda: gateway_urls(consul.address), _PATIENCE)[0]
         found = Rollout(placed, double, consul, url)
         # A version that is registered during a deployment stops the canaries of the one before.
         found.settle()
@@ -118,10 +118,10 @@ def _only(load: Load, version: str) -> bool:
     return len(lately) > 20 and all(answer.version == version for answer in lately)
 
 
-def _gateway(consul: str) -> str | None:
+def gateway_urls(consul: str) -> list[str]:
+    """The URLs of the gateways that pass their checks."""
     query = f"http://{consul}/v1/health/service/toy-gateway?passing"
     with urllib.request.urlopen(query, timeout=5) as answer:
         found = json.loads(answer.read())
-    if not found:
-        return None
-    return f"http://{found[0]['Service']['Address'] or '127.0.0.1'}:{found[0]['Service']['Port']}"
+    services = [entry["Service"] for entry in found]
+    return [f"http://{each['Address'] or '127.0.0.1'}:{each['Port']}" for each in services]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -76,6 +77,16 @@ class Consul:
                 pass
             time.sleep(0.05)
         raise AssertionError("Consul has no leader")
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Let it answer nobody for a while; it forgets nothing."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """Stop it; in dev mode it forgets everything."""

@@ -15,27 +15,34 @@ from template_tests.servers import consul_server, free_ports
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(600)]
 
 
-def test_a_service_is_complete_when_the_cluster_is_away_and_registered_when_it_is_back(
+def test_a_service_is_complete_when_the_cluster_refuses_or_is_away_and_registered_later(
     tmp_path: Path,
 ) -> None:
     template = template_repository(tmp_path / "template")
-    (port,) = free_ports(1)
-    away = {"NOMAD_ADDR": f"http://127.0.0.1:{port}", "CONSUL_HTTP_ADDR": "127.0.0.1:1"}
-    rendered = cookiecutter(template, tmp_path, {}, {**clean_environ(), **away})
     service = tmp_path / "flight-delay"
-    said = rendered.stdout + rendered.stderr
-    assert rendered.returncode == 0, said
-    assert "does not answer" in said
-    assert f"Repeat it with: make -C {service} register" in said
-    assert git(service, "status", "--porcelain") == ""
+    (port,) = free_ports(1)
+    tokens = {"reader": ["list-jobs", "read-job", "parse-job"], "all": ["management"]}
     with (
         consul_server(tmp_path / "consul") as consul,
-        NomadDouble(tmp_path / "nomad", port=port) as double,
+        NomadDouble(tmp_path / "nomad", port=port, acl=tokens) as double,
     ):
-        back = {**away, "CONSUL_HTTP_ADDR": consul.address, "NOMAD_VAR_gateway_count": "0"}
-        result = run(["make", "register"], service, {**clean_environ(), **back})
+        place = {"NOMAD_ADDR": double.address, "CONSUL_HTTP_ADDR": consul.address}
+        reader = {**clean_environ(), **place, "NOMAD_TOKEN": "reader"}
+        rendered = cookiecutter(template, tmp_path, {"register_on_create": "yes"}, reader)
+        said = rendered.stdout + rendered.stderr
+        assert rendered.returncode == 0, said
+        assert "Permission denied: give NOMAD_TOKEN a token whose policy allows this" in said
+        assert f"Repeat it with: make -C {service} register" in said
+        assert git(service, "status", "--porcelain") == ""
+
+        gone = run(["make", "register"], service, {**reader, "NOMAD_ADDR": "http://127.0.0.1:1"})
+        assert gone.returncode != 0
+        assert "does not answer" in gone.stdout + gone.stderr
+
+        allowed = {**reader, "NOMAD_TOKEN": "all", "NOMAD_VAR_gateway_count": "0"}
+        result = run(["make", "register"], service, allowed)
         assert result.returncode == 0, result.stdout + result.stderr
-        jobs = {job["ID"] for job in Nomad(double.address).jobs("flight-delay-")[0]}
+        jobs = {job["ID"] for job in Nomad(double.address, token="all").jobs("flight-delay-")[0]}
     assert {"flight-delay-gateway", "flight-delay-retrain", "flight-delay-job-train-1024"} <= jobs
 
 

@@ -9,20 +9,23 @@ import os
 import signal
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
 
 import httpx2
 import pytest
 
 from template_tests.conftest import clean_environ
+from template_tests.live_world import wait_for
 from template_tests.rendering import Answers, cookiecutter, copier, git, run, template_repository
+from template_tests.servers import free_ports, require
 
 DEFAULTS: Answers = {}
 OTHERS: list[Answers] = [
     {
         "service_slug": "zz-catboost",
         "framework": "catboost",
-        "description": "Größe: 'x' & <y> #1",
+        "description": "Größe: 'x' & <y> #1 🚀",
         "owner_email": "o'brien@example.co.uk",
         "retrain_every": "three-hours",
         "artifact_store": "s3",
@@ -80,6 +83,9 @@ def test_it_is_green_with_every_other_answer_too(
     installed(folder)
     make(folder, "lint")
     assert " passed" in make(folder, "test")
+    shown = make(folder, "demo")
+    assert "challenger" in shown
+    assert "its picture: " in shown
     commit(folder, "src/x.py", None, "feat: nothing yet")
 
 
@@ -95,10 +101,13 @@ def test_the_demo_trains_serves_predicts_and_stops_what_it_started(service: Path
     assert "baseline_loss" in shown
     assert "late_probability" in shown
     assert ".mlservice/artifacts" in shown
+    assert "bandit: stable had" in shown
+    picture = service / ".mlservice" / "demo" / "bandit.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
     assert processes(service) == []
     start = time.monotonic()
     assert "made earlier" in make(service, "demo")
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 60
 
 
 def test_a_demo_that_is_kept_runs_until_ctrl_c_and_its_curl_lines_work(service: Path) -> None:
@@ -143,7 +152,7 @@ def test_a_demo_that_is_stopped_in_the_middle_leaves_nothing_running(service: Pa
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        time.sleep(3)
+        wait_for(lambda: any("mlservice job" in line for line in processes(service)), 60)
         os.killpg(demo.pid, signal.SIGINT)
         assert demo.wait(30) != 0
     finally:
@@ -173,7 +182,9 @@ def test_a_demo_whose_training_fails_says_why_and_leaves_nothing_running(service
 def processes(folder: Path) -> list[str]:
     """Command lines of the service's processes that run."""
     time.sleep(0.5)
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["ps", "-eww", "-o", "args"], capture_output=True, text=True, check=True
+    )
     return [line for line in listed.stdout.splitlines() if str(folder / ".venv") in line]
 
 
@@ -236,12 +247,86 @@ def test_a_message_that_is_not_conventional_is_refused(service: Path, message: s
     assert "commit message is conventional" in said
 
 
+def test_a_commit_past_the_hooks_is_found_by_lint(service: Path) -> None:
+    before = git(service, "rev-parse", "HEAD")
+    git(service, "checkout", "-b", "feature/hasty")
+    try:
+        for message in ("fix: well said", "hasty work"):
+            environ = ("-c", "user.name=t", "-c", "user.email=t@example.com")
+            git(service, *environ, "commit", "--allow-empty", "--no-verify", "-m", message)
+        result = run(["make", "lint"], service)
+        assert result.returncode != 0
+        assert ": 'hasty work'\nwrite them as `feat: what it does`" in result.stdout
+        assert "well said" not in result.stdout
+    finally:
+        git(service, "checkout", "develop")
+        git(service, "branch", "-D", "feature/hasty")
+    assert git(service, "rev-parse", "HEAD") == before
+
+
 def test_good_work_is_committed(service: Path) -> None:
     assert commit(service, OWNER, None, "feat: a module of our own") == ""
     assert git(service, "log", "-1", "--format=%s") == "feat: a module of our own"
 
 
 # CI --------------------------------------------------------------------------------------
+
+
+CHECKS = ",".join(
+    (
+        "not_a_server_error",
+        "status_code_conformance",
+        "content_type_conformance",
+        "response_headers_conformance",
+        "response_schema_conformance",
+        "positive_data_acceptance",
+        "unsupported_method",
+    )
+)
+
+
+@pytest.mark.servers
+def test_a_fuzzer_finds_no_answer_that_is_not_documented(service: Path) -> None:
+    make(service, "train", "PERIOD=2013-10-07")
+    gateway, worker = free_ports(2)
+    environ = {
+        "MLSERVICE_GATEWAY__PORT": str(gateway),
+        "MLSERVICE_GATEWAY__WORKER": f"127.0.0.1:{worker}",
+        "MLSERVICE_WORKER__PORT": str(worker),
+    }
+    url = f"http://127.0.0.1:{gateway}"
+    with subprocess.Popen(
+        [service / ".venv" / "bin" / "mlservice", "serve", "local"],
+        cwd=service,
+        env={**clean_environ(), **environ},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            wait_for(lambda: answers(f"{url}/ready"), 60)
+            # Only the time is not left to chance: one of a millisecond rightly ends with 504.
+            command = [require("schemathesis"), "run", f"{url}/openapi.json", "--checks", CHECKS]
+            more = [
+                "--max-examples",
+                "80",
+                "--seed",
+                "1",
+                "--header",
+                "X-Request-Timeout-Ms: 60000",
+            ]
+            done = run([*command, *more], service)
+            assert done.returncode == 0, done.stdout[-4000:] + done.stderr
+            assert "Tested: 4" in done.stdout
+        finally:
+            process.terminate()
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
 
 
 @pytest.mark.servers

@@ -31,7 +31,10 @@ from template_tests.rendering import (
 
 CHOICES = {
     "service_slug": ["flight-delay", "zz9"],
-    "description": ["Predicts whether a flight will be late.", "Größe: 'x' & <y> #1 {{z}} $HOME"],
+    "description": [
+        "Predicts whether a flight will be late.",
+        "Größe: 'x' & <y> #1 {{z}} $HOME 🚀",
+    ],
     "owner_email": ["team@example.com", "o'brien.x+y@a-b.co.uk"],
     "framework": ["lightgbm", "catboost", "sklearn"],
     "retrain_every": ["hour", "three-hours", "day", "week"],
@@ -124,6 +127,7 @@ BAD_ANSWERS = [
     *(("service_slug", slug) for slug in ("mlservice", "luigi", "lightgbm", "match", "tests")),
     *(("owner_email", mail) for mail in ("team", "a@b", "a@@b.de", "a b@c.de", "@x.de", "a@x.")),
     *(("description", text) for text in (" ", "two\nlines", 'a "quote"', "a\\b", "x" * 121, "'''")),
+    ("description", "a\x07bell"),
     ("framework", "fortran"),
     ("retrain_every", "sometimes"),
     ("artifact_store", "floppy"),

@@ -346,6 +346,10 @@ def test_a_new_question_without_default_is_named_and_can_be_answered(fresh: Worl
     message = refused(fresh.service)
     assert "answer team: the template's version v0.2.0 asks a new question" in message
     assert "mlservice upgrade --data team=VALUE" in message
+    unknown = refused(fresh.service, "--data", "team=ice", "--data", "tema=ice")
+    assert "--data tema: v0.2.0 asks no such question (it asks " in unknown
+    renamed = refused(fresh.service, "--data", "team=ice", "--data", "service_slug=other")
+    assert "--data service_slug=other: a service keeps its name" in renamed
     taken(fresh.service, "--data", "team=ice")
     assert "team: ice" in fresh.service.read(ANSWERS)
 

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from mlservice.cli.main import make_parser
 from mlservice.settings import PREFIX, Section, Settings
@@ -26,7 +26,8 @@ COMMANDS = """# Commands
 `make help` lists what people use every day. Below it lies the command `mlservice`
 (`.venv/bin/mlservice`). It exits with 0 when all went well, and otherwise with the code of the
 error: 1 other, 2 settings, contracts or your package, 3 artifacts, 4 jobs and pipelines, 5 a model
-that was refused, 6 an upgrade that was not taken, 7 Nomad or Consul, 70 a worker whose model hung.
+that was refused, 6 an upgrade that was not taken, 7 Nomad or Consul, 8 Kafka, 70 a worker whose
+model hung.
 
 Made from the commands' own help.
 """
@@ -70,7 +71,8 @@ def _table(section: type[Section]) -> str:
     rows = ["| setting | default | meaning |", "| --- | --- | --- |"]
     for name, field in section.model_fields.items():
         default = "(none: it must be given)" if field.is_required() else f"`{field.default!r}`"
-        choices = " or ".join(f"`{c}`" for c in getattr(field.annotation, "__args__", ()))
+        kind = field.annotation
+        choices = " or ".join(f"`{c}`" for c in get_args(kind) if get_origin(kind) is Literal)
         meaning = f"{field.description}{f': {choices}' if choices else ''}"
         rows.append(f"| `{name}` | {default.replace(chr(39), chr(34))} | {meaning} |")
     return "\n".join(rows) + "\n"

@@ -68,6 +68,12 @@ variable "vault_path" {
   default     = "secret/data/<< cookiecutter.service_slug >>"
 }
 
+variable "upstreams" {
+  description = "Consul service of each upstream by its name in upstreams.py"
+  type        = map(string)
+  default     = {}
+}
+
 variable "gateway_count" {
   description = "Instances"
   type        = number
@@ -227,17 +233,19 @@ job "<< cookiecutter.service_slug >>-gateway" {
         MLSERVICE_GATEWAY__PORT         = "${NOMAD_PORT_http}"
         MLSERVICE_GATEWAY__METRICS_PORT = "${NOMAD_PORT_metrics}"
         MLSERVICE_LIVE__FILE            = "${NOMAD_TASK_DIR}/live.json"
+        MLSERVICE_EVENTS__FOLDER        = "${NOMAD_ALLOC_DIR}/events"
       })
 
-      # The live file: which workers there are. Only instances that pass their checks are listed,
-      # and the gateway follows the file by itself.
+      # The live file: which workers and upstreams there are, of those that pass their checks, and
+      # what operators have set. The gateway follows the file by itself. A toggle is in force once
+      # Consul's change is rendered: within `wait`, and half a second of the gateway's.
       template {
         destination = "local/live.json"
         change_mode = "noop"
 
         wait {
           min = "1s"
-          max = "5s"
+          max = "4s"
         }
 
         data = << "<<EOT" >>
@@ -245,9 +253,18 @@ job "<< cookiecutter.service_slug >>-gateway" {
   "format": 1,
   "workers": [
     {{- range $i, $worker := service "<< cookiecutter.service_slug >>-worker" -}}
-    {{- if $i }}, {{ end }}"{{ $worker.Address }}:{{ $worker.Port }}"
+    {{- if $i }}, {{ end }}{
+      "address": "{{ $worker.Address }}:{{ $worker.Port }}",
+      "version": "{{ with $worker.ServiceMeta.version }}{{ . }}{{ else }}stable{{ end }}"
+    }
     {{- end -}}
-  ]
+  ],
+  "routing": {{ keyOrDefault "mlservice/<< cookiecutter.service_slug >>/routing" "null" }},
+  "toggles": {{ keyOrDefault "mlservice/<< cookiecutter.service_slug >>/toggles" "null" }},
+  "clients": {{ keyOrDefault "mlservice/<< cookiecutter.service_slug >>/clients" "null" }},
+  "upstreams": {
+    ${join(",\n    ", [for name, service in var.upstreams : "\"${name}\": [{{ range $i, $one := service \"${service}\" }}{{ if $i }}, {{ end }}\"http://{{ $one.Address }}:{{ $one.Port }}\"{{ end }}]"])}
+  }
 }
 EOT
       }

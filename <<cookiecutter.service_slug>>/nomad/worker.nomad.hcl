@@ -97,6 +97,12 @@ variable "stagger_ms" {
   default     = 5000
 }
 
+variable "serves" {
+  description = "Version under which the gateway's routing knows these workers; each has a model"
+  type        = string
+  default     = "stable"
+}
+
 variable "worker_count" {
   description = "Instances"
   type        = number
@@ -140,6 +146,8 @@ variable "shutdown_delay" {
 }
 
 job "<< cookiecutter.service_slug >>-worker" {
+  id          = "<< cookiecutter.service_slug >>-worker${var.serves == "stable" ? "" : "-${var.serves}"}"
+  name        = "<< cookiecutter.service_slug >>-worker${var.serves == "stable" ? "" : "-${var.serves}"}"
   type        = "service"
   namespace   = var.namespace
   datacenters = var.datacenters
@@ -162,6 +170,14 @@ job "<< cookiecutter.service_slug >>-worker" {
       port        = "grpc"
       tags        = ["v${var.version}"]
       canary_tags = ["canary", "v${var.version}"]
+
+      meta {
+        version = var.serves
+      }
+
+      canary_meta {
+        version = var.serves == "stable" ? "canary" : "${var.serves}-canary"
+      }
 
       # Whether the process moves. Three failures in a row and Nomad restarts the instance.
       check {
@@ -262,7 +278,7 @@ job "<< cookiecutter.service_slug >>-worker" {
           change_mode   = template.value == "signal" ? "signal" : "noop"
           change_signal = template.value == "signal" ? "SIGHUP" : ""
           splay         = "5s"
-          data          = "{\"format\": 1, \"model\": {{ keyOrDefault \"mlservice/<< cookiecutter.service_slug >>/model\" \"null\" }}}\n"
+          data          = "{\"format\": 1, \"model\": {{ keyOrDefault \"mlservice/<< cookiecutter.service_slug >>/${var.serves == "stable" ? "" : "versions/${var.serves}/"}model\" \"null\" }}}\n"
 
           wait {
             min = "1s"

@@ -5,6 +5,7 @@ code that makes it names another one.
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from mlservice.artifacts import Artifact, Store, open_store
 from mlservice.contracts import Contract
 from mlservice.door import RequestSide, demo_period, open_model_side, open_request_side
+from mlservice.local import LocalService, free_ports
 from mlservice.pipeline import parse_period
 from mlservice.pipeline.run import make_executor, root_task, run_pipeline
 from mlservice.settings import Settings, load_settings
@@ -23,6 +25,9 @@ FOLDER = Path(__file__).resolve().parent.parent
 hypothesis_settings.register_profile("default", deadline=None, derandomize=True, max_examples=100)
 hypothesis_settings.register_profile("nightly", deadline=None, max_examples=5000)
 hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+# Else each verification tells a server of pact's makers that it ran.
+os.environ["PACT_DO_NOT_TRACK"] = "true"
 
 
 @pytest.fixture(scope="session")
@@ -68,3 +73,16 @@ def model(settings: Settings, store: Store, environ: dict[str, str]) -> Artifact
 def slot(settings: Settings, model: Artifact) -> ModelSlot:
     """The model, loaded as a worker loads it."""
     return load_slot(model, open_model_side(settings.service.package))
+
+
+@pytest.fixture(scope="session")
+def service(
+    settings: Settings,
+    environ: dict[str, str],
+    model: Artifact,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[LocalService]:
+    """Gateway and worker as processes, with that model."""
+    logs = tmp_path_factory.mktemp("logs")
+    with LocalService(settings.folder, free_ports(environ), model.uri, logs) as running:
+        yield running

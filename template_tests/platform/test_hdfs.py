@@ -501,6 +501,7 @@ class Door(BaseHTTPRequestHandler):
         if place:
             self.send_header("Location", place)
         self.send_header("Content-Length", str(len(content)))
+        self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(content)
 

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from prometheus_client import REGISTRY
 
 from mlservice.errors import LiveError
-from mlservice.live import Live, LiveFollower, ModelRecord, read_live
+from mlservice.live import ListedWorker, Live, LiveFollower, ModelRecord, read_live
 from mlservice.settings import LiveSettings, load_settings
 
 RECORD: dict[str, Any] = {
@@ -46,7 +46,7 @@ def test_a_file_says_which_model_and_which_workers(tmp_path: Path) -> None:
     live = read_live(path)
     assert live.model is not None
     assert live.model.metrics == {"loss": 0.5}
-    assert live.workers == ("a:1", "[::1]:8001")
+    assert live.workers == (ListedWorker(address="a:1"), ListedWorker(address="[::1]:8001"))
     path.write_text('{"format": 1}')
     assert (read_live(path).model, read_live(path).workers) == (None, None)
 

@@ -12,7 +12,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from mlservice.live import Live, ModelRecord, read_live
+from mlservice.live import CanaryPolicy, FlagSet, Live, ModelRecord, read_live
 from mlservice.testing.nomad.hcl import parse_job
 from template_tests.cluster import render_nomad
 from template_tests.servers import Consul, consul_server, require
@@ -41,15 +41,20 @@ def put(consul: Consul, path: str, body: Any) -> None:
         pass
 
 
-def register_worker(consul: Consul, name: str, port: int, status: str) -> None:
+def register_worker(consul: Consul, name: str, port: int, status: str, **meta: str) -> None:
     check = {"TTL": "60s", "Status": status}
     worker = {"ID": name, "Name": "toy-worker", "Address": "10.0.0.7", "Port": port, "Check": check}
+    worker["Meta"] = meta
     put(consul, "agent/service/register", worker)
 
 
 def rendered(consul: Consul, folder: Path, job: str, **environ: str) -> Live:
     """The live file of a job, rendered once and read as the job's process reads it."""
     return read_live(render(consul, folder, template(folder, job), **environ))
+
+
+def addresses(live: Live) -> list[str]:
+    return [worker.address for worker in live.workers or ()]
 
 
 def template(folder: Path, job: str, variables: str = "") -> str:
@@ -75,12 +80,61 @@ def test_a_gateway_is_told_only_of_workers_that_pass_their_checks(
 ) -> None:
     assert rendered(consul, tmp_path, "gateway").workers == ()
     register_worker(consul, "one", 2001, "passing")
-    assert rendered(consul, tmp_path, "gateway").workers == ("10.0.0.7:2001",)
+    assert addresses(rendered(consul, tmp_path, "gateway")) == ["10.0.0.7:2001"]
     register_worker(consul, "two", 2002, "passing")
     register_worker(consul, "sick", 2003, "critical")
     register_worker(consul, "doubtful", 2004, "warning")
-    workers = rendered(consul, tmp_path, "gateway").workers
-    assert workers == ("10.0.0.7:2001", "10.0.0.7:2002")
+    found = addresses(rendered(consul, tmp_path, "gateway"))
+    assert found == ["10.0.0.7:2001", "10.0.0.7:2002"]
+
+
+def test_a_gateway_is_told_of_versions_routing_toggles_and_upstreams(
+    consul: Consul, tmp_path: Path
+) -> None:
+    before = rendered(consul, tmp_path, "gateway")
+    assert (before.routing, before.toggles, before.upstreams) == (None, None, {})
+    register_worker(consul, "one", 2001, "passing")
+    register_worker(consul, "two", 2002, "passing", version="canary")
+    for name, port in (("w1", 3001), ("w2", 3002)):
+        weather = {"ID": name, "Name": "weather-service", "Address": "10.0.0.9", "Port": port}
+        put(consul, "agent/service/register", weather)
+    policy = {"policy": "canary", "share": 0.1}
+    flags = {
+        "flags": {"new": {"state": "ENABLED", "variants": {"on": True}, "defaultVariant": "on"}}
+    }
+    put(consul, "kv/mlservice/toy/routing", policy)
+    put(consul, "kv/mlservice/toy/toggles", flags)
+    text = template(
+        tmp_path, "gateway", 'upstreams = { weather = "weather-service", other = "absent" }\n'
+    )
+    live = read_live(render(consul, tmp_path, text))
+    assert [(w.address, w.version) for w in live.workers or ()] == [
+        ("10.0.0.7:2001", "stable"),
+        ("10.0.0.7:2002", "canary"),
+    ]
+    assert live.routing == CanaryPolicy(policy="canary", share=0.1)
+    assert live.toggles == FlagSet.model_validate(flags)
+    assert live.upstreams == {
+        "weather": ("http://10.0.0.9:3001", "http://10.0.0.9:3002"),
+        "other": (),
+    }
+
+
+def test_workers_of_another_version_have_a_job_and_a_model_of_their_own(
+    consul: Consul, tmp_path: Path
+) -> None:
+    render_nomad(tmp_path / "nomad", service_slug="toy")
+    hcl = (tmp_path / "nomad" / "worker.nomad.hcl").read_text("utf-8")
+    job = parse_job(hcl, 'serves = "challenger"\n', "2.0.5")
+    service = job["TaskGroups"][0]["Services"][0]
+    assert (job["ID"], job["Name"]) == ("toy-worker-challenger", "toy-worker-challenger")
+    assert service["Name"] == "toy-worker"
+    assert service["Meta"] == {"version": "challenger"}
+    assert service["CanaryMeta"] == {"version": "challenger-canary"}
+    put(consul, "kv/mlservice/toy/versions/challenger/model", RECORD.encode())
+    text = template(tmp_path, "worker", 'serves = "challenger"\n')
+    assert read_live(render(consul, tmp_path, text)).model == RECORD
+    assert rendered(consul, tmp_path, "worker").model is None
 
 
 def test_a_worker_is_told_of_no_model_and_then_of_the_published_one(

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from mlservice.artifacts import list_artifacts, open_store
 from template_tests.conftest import PERIOD, SERVICE, MakeToy, Toy
+from template_tests.live_world import wait_for
 
 
 def artifacts(toy: Toy) -> list[str]:
@@ -53,6 +56,59 @@ def test_changed_code_never_takes_an_old_result_for_its_own(toy: Toy) -> None:
     checks.write_text(checks.read_text("utf-8") + "\n# stricter one day\n", "utf-8")
     assert toy.train() != before
     assert artifacts(toy).count("Rows") == 2, "the rows do not depend on the checks"
+
+
+def test_a_change_is_noticed_however_a_module_was_imported(toy: Toy) -> None:
+    house = toy.folder / "src" / "toy"
+    (house / "deep").mkdir()
+    imported = {
+        "one.py": "",
+        "two.py": "",
+        "three.py": "",
+        "four.py": "from . import three\n",
+        "deep/__init__.py": "",
+        "deep/five.py": "from ..four import three\n",
+    }
+    for name, text in imported.items():
+        (house / name).write_text(text, "utf-8")
+    checks = house / "checks.py"
+    more = "import json, toy.one\nfrom toy import (\n    __doc__,\n    two,\n)\n"
+    inside = "\n\ndef never() -> None:\n    from .deep import five\n"
+    checks.write_text(checks.read_text("utf-8") + more + inside, "utf-8")
+    models = [toy.train()]
+    for name in imported:
+        with (house / name).open("a", encoding="utf-8") as file:
+            file.write("# changed\n")
+        models.append(toy.train())
+    assert len(set(models)) == len(models)
+
+
+def test_the_latest_model_is_none_of_a_comparison(toy: Toy) -> None:
+    usual = toy.train()
+    toy.train(slope=0.9)
+    found = subprocess.run(
+        [sys.executable, "-c", _LATEST],
+        cwd=toy.folder,
+        env=toy.environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.strip() == usual
+
+
+_LATEST = """
+import os
+from mlservice.cli.common import find_model, read_settings
+print(find_model(read_settings(os.environ), "latest").uri)
+"""
+
+
+def test_what_a_complete_model_was_made_from_is_not_made_again(toy: Toy) -> None:
+    toy.train()
+    for folder in (toy.folder / ".mlservice" / "artifacts" / "toy").glob("Rows*"):
+        shutil.rmtree(folder)
+    assert "nothing to do" in toy.run("pipeline", "run", "--period", PERIOD).stdout
 
 
 def test_other_inputs_make_a_model_of_their_own(toy: Toy) -> None:
@@ -157,7 +213,8 @@ def test_two_runs_at_once_give_one_artifact(toy: Toy) -> None:
 def test_kill_9_at_any_moment_leaves_a_whole_artifact_or_none(make_toy: MakeToy) -> None:
     chooser = random.Random(1)
     toy = make_toy()
-    for attempt in range(20):
+    whole_run = 0.0
+    for attempt in range(21):
         run = subprocess.Popen(
             [sys.executable, "-c", _PUBLISH, str(toy.folder / "store"), str(attempt)],
             env=toy.environ,
@@ -165,14 +222,20 @@ def test_kill_9_at_any_moment_leaves_a_whole_artifact_or_none(make_toy: MakeToy)
         )
         assert run.stdout is not None
         run.stdout.readline()
-        time.sleep(chooser.random() * 0.03)
+        if attempt == 0:  # tells how long it takes here
+            start = time.monotonic()
+            run.wait()
+            whole_run = time.monotonic() - start
+        time.sleep(chooser.random() * whole_run)
         run.send_signal(signal.SIGKILL)
         run.communicate()
         store = open_store((toy.folder / "store").as_uri())
         for artifact in list_artifacts(store, ""):
             with artifact.files() as folder:
                 assert len(list(folder.iterdir())) == 8
-    assert any((toy.folder / "store").rglob("files-*")), "some runs were killed in the middle"
+    begun = [folder for folder in (toy.folder / "store" / "a").iterdir() if any(folder.iterdir())]
+    whole = [folder for folder in begun if (folder / "manifest.json").exists()]
+    assert len(whole) < len(begun), "some runs were killed in the middle"
 
 
 _PUBLISH = """
@@ -193,6 +256,21 @@ with tempfile.TemporaryDirectory() as folder:
 """
 
 
+def test_a_cancelled_pipeline_leaves_no_job_behind_not_even_one_that_will_not_end(
+    toy: Toy,
+) -> None:
+    run = toy.start("pipeline", "run", "--period", PERIOD, TOY_WAIT="60", TOY_DEAF="1")
+    logs = toy.folder / ".mlservice" / "logs"
+    wait_for(lambda: any("deaf" in log.read_text("utf-8") for log in logs.glob("*.log")), 60)
+    children = psutil.Process(run.pid).children(recursive=True)
+    assert children
+    run.send_signal(signal.SIGINT)
+    assert run.wait(20) == 130
+    run.communicate()
+    assert [child for child in children if child.is_running()] == []
+    assert artifacts(toy).count("Fit") == 0
+
+
 def test_a_killed_pipeline_takes_up_where_it_was(toy: Toy) -> None:
     run = toy.start("pipeline", "run", "--period", PERIOD, TOY_WAIT="30")
     deadline = time.monotonic() + 60
@@ -209,9 +287,9 @@ def in_own_mounts(toy: Toy, mount: str, *arguments: str) -> subprocess.Completed
     """Run ``mlservice`` where ``mount`` has been carried out, in a mount namespace of its own."""
     store = toy.folder / ".mlservice" / "artifacts"
     store.mkdir(parents=True)
-    command = f"{mount.format(store=store)} && exec {sys.executable} -m mlservice " + " ".join(
-        arguments
-    )
+    run = f"{sys.executable} -m mlservice {' '.join(arguments)}"
+    listing = f"{sys.executable} -m mlservice artifacts list"
+    command = f"{mount.format(store=store)} && {{ {run}; code=$?; {listing}; exit $code; }}"
     return subprocess.run(
         ["unshare", "--map-root-user", "--mount", "sh", "-c", command],
         cwd=toy.folder,
@@ -230,6 +308,8 @@ def test_a_full_disk_fails_the_pipeline_with_a_remedy_and_publishes_nothing(toy:
     )
     assert result.returncode == 4, result.stderr
     assert "the disk is full" in result.stderr
+    assert "toy/Rows/" in result.stdout, "there was room for the rows"
+    assert "toy/Fit/" not in result.stdout
 
 
 def test_a_read_only_store_fails_with_a_remedy(toy: Toy) -> None:
@@ -243,9 +323,15 @@ def test_a_read_only_store_fails_with_a_remedy(toy: Toy) -> None:
 def test_a_clock_that_jumps_back_changes_nothing(toy: Toy) -> None:
     jump = toy.folder / "src" / "sitecustomize.py"
     jump.write_text(
-        "import itertools, time\n"
+        "import datetime, itertools, time\n"
         "real, calls = time.time, itertools.count()\n"
-        "time.time = lambda: real() - (3600 if next(calls) > 20 else 0)\n",
+        "jumped = lambda: 3600 if next(calls) > 3 else 0\n"
+        "time.time = lambda: real() - jumped()\n"
+        "class Jumping(datetime.datetime):\n"
+        "    @classmethod\n"
+        "    def now(cls, tz=None):\n"
+        "        return super().now(tz) - datetime.timedelta(seconds=jumped())\n"
+        "datetime.datetime = Jumping\n",
         "utf-8",
     )
     result = toy.run("pipeline", "run", "--period", PERIOD)

@@ -120,6 +120,8 @@ def test_every_caller_of_a_crowd_gets_its_own_answer(service: LocalService) -> N
         (b'{"x": 1e999}', "not_json"),
         (b'{"x": "\xff"}', "not_json"),
         (b'{"x": 0.5, "nested": ' + b'{"y":' * 3000 + b"1" + b"}" * 3001, "not_json"),
+        (b'{"x": 0.5, "nested": ' + b'{"y":' * 300 + b"1" + b"}" * 301, "not_json"),
+        (b'{"x": 0.5, "\\u006e": ' + b"[" * 300 + b"]" * 300 + b"}", "not_json"),
         (b'{"x": 0.5, "x": 0.6}', "repeated_key"),
         (b'{"x": 0.5, "\\u0078": 0.6}', "repeated_key"),
         (b'{"x": 0.5, "nested": {"y": 1, "y": 2}}', "repeated_key"),
@@ -175,9 +177,39 @@ def test_other_methods_and_paths_and_headers_are_refused(service: LocalService) 
     answer = httpx2.get(f"{service.url}/v1/predict")
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
     assert httpx2.get(f"{service.url}/v1/nothing").status_code == 404
-    for wish in ("soon", "0", "-1", "99999999999999999999"):
+    for wish in ("soon", "0", "-1", "9" * 20, "0" * 9 + "19999999999", "1" + "0" * 5000):
         status, problem, _ = post(service.url, {"x": 0.5}, X_Request_Timeout_Ms=wish)
-        assert (status, problem["faults"][0]["value"]) == (400, wish)
+        assert (status, problem["faults"][0]["value"]) == (400, wish[:80])
+
+
+POSTED = b"POST /v1/predict HTTP/1.1\r\nHost: t\r\nContent-Length: 10\r\n"
+BODY = b'{"x": 0.5}'
+
+
+@pytest.mark.parametrize(
+    ("sent", "answers"),
+    [
+        ((POSTED + b"\r\n" + BODY,) * 2, (b"200 OK", b"200 OK")),
+        ((2 * (POSTED + b"\r\n" + BODY),), (b"200 OK", b"200 OK")),
+        ((POSTED + b"Expect: 100-continue\r\n\r\n", BODY), (b"100 Continue", b"200 OK")),
+        ((b"HEAD /live HTTP/1.1\r\nHost: t\r\n\r\n",), (b"405 Method Not Allowed",)),
+        ((b"nonsense\r\n\r\n",), (b"400 Bad Request",)),
+    ],
+    ids=["one after the other", "pipelined", "asks before it sends", "HEAD", "nonsense"],
+)
+def test_each_answer_comes_on_its_connection_at_once(
+    service: LocalService, sent: tuple[bytes, ...], answers: tuple[bytes, ...]
+) -> None:
+    host, port = service.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=5) as connection:
+        come = b""
+        for number, part in enumerate(sent, 1):
+            connection.sendall(part)
+            wanted = answers[:number] if number < len(sent) else answers
+            while come.count(b"HTTP/1.1 ") < len(wanted):
+                come += connection.recv(65536)
+        found = [part.split(b"\r\n")[0] for part in come.split(b"HTTP/1.1 ")[1:]]
+    assert tuple(found) == answers
 
 
 def test_a_bug_of_the_owners_is_a_500_without_internals(service: LocalService) -> None:

@@ -231,10 +231,11 @@ def test_a_storm_of_hangups_kills_no_process_that_starts_or_stops(world: World, 
     world.publish(world.model(1.0))
     started = world.start(side)
     wait_for(started.takes_hangups)
-    end = time.monotonic() + 5
+    end = time.monotonic() + 30
     up = started.serves if side == "worker" else (lambda: started.says("the worker at"))
     while time.monotonic() < end and not up():
         started.process.send_signal(signal.SIGHUP)
+        time.sleep(0.001)
     for _ in range(200):
         started.process.send_signal(signal.SIGHUP)
     assert started.process.poll() is None
@@ -402,8 +403,8 @@ def test_instances_are_staggered_but_not_before_their_first_model() -> None:
             yield name
             times[name] = time.monotonic() - start
 
-    assert swap(slot_of, steps, stagger=0.5) == ["a", "b"]
-    assert times["a"] < 0.3 < times["b"] < 0.8
+    assert swap(slot_of, steps, stagger=2.0) == ["a", "b"]
+    assert times["a"] < 1.0 < times["b"] < 3.0
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), MemoryError(), StopIteration(), ValueError("no")])

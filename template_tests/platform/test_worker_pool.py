@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -52,12 +53,12 @@ def share(world: World, crowd: Crowd, worker: Process, answers: int = 500) -> fl
     return (count.stat().st_size - before) / (crowd.statuses.total() - total)
 
 
-def counted(world: World) -> Process:
+def counted(world: World, **more: str) -> Process:
     """A worker that counts its rows."""
     address = world.environ()
     port = address["MLSERVICE_WORKER__PORT"]
     count = world.toy.folder / f"count-127.0.0.1:{port}"
-    worker = world.start("worker", MLSERVICE_WORKER__PORT=port, TOY_COUNT=str(count))
+    worker = world.start("worker", MLSERVICE_WORKER__PORT=port, TOY_COUNT=str(count), **more)
     wait_for(worker.serves)
     return worker
 
@@ -115,6 +116,33 @@ def test_a_worker_that_comes_back_is_used_again(world: World) -> None:
     assert crowd.faults == []
 
 
+def test_a_worker_that_is_always_too_slow_is_left_out_however_well_it_says_it_is(
+    world: World,
+) -> None:
+    quick = counted(world)
+    slow = counted(world, TOY_DELAY="1.5", MLSERVICE_WORKER__STUCK_AFTER_MS="60000")
+    gateway = gateway_of(world, [quick, slow])
+    with Crowd(gateway, 4) as crowd:
+        wait_for(lambda: gateway.lines(f"{slow.address} failed 3 times in a row"))
+        time.sleep(1.1)  # what it still held runs out within its deadline of a second
+        before = crowd.statuses[504]
+        crowd.see(300)
+    assert crowd.statuses.keys() == {200, 504}
+    assert crowd.statuses[504] == before
+    assert not gateway.lines(f"{quick.address} failed")
+
+
+def test_callers_in_a_hurry_cost_no_worker_its_place(world: World) -> None:
+    workers = [counted(world, TOY_DELAY="0.02") for _ in range(2)]
+    gateway = gateway_of(world, workers)
+    with Crowd(gateway, 4) as crowd:
+        crowd.see(20)
+        for _ in range(100):
+            assert gateway.ask(timeout_ms=10)[0] in (503, 504)
+    assert crowd.faults == []
+    assert not gateway.lines("times in a row")
+
+
 def test_one_of_two_workers_that_hangs_takes_only_what_it_holds(world: World) -> None:
     workers = workers_of(world, 2)
     gateway = gateway_of(world, workers)
@@ -122,6 +150,7 @@ def test_one_of_two_workers_that_hangs_takes_only_what_it_holds(world: World) ->
         workers[0].process.send_signal(signal.SIGSTOP)
         try:
             wait_for(lambda: gateway.lines(f"{workers[0].address} does not answer"))
+            time.sleep(1.1)  # what it still held runs out within its deadline of a second
             lost = len(crowd.faults)
             before = crowd.statuses[200]
             wait_for(lambda: crowd.statuses[200] > before + 500)
@@ -207,7 +236,7 @@ def test_rows_that_wait_leave_as_soon_as_there_is_another_worker() -> None:
             return Reply([0.0], b"\0", "version")
 
         coalescer = Coalescer(send, max_rows=1, max_queue=10, max_in_flight=lambda: most)
-        end = asyncio.get_running_loop().time() + 5
+        end = time.perf_counter() + 5
         rows = [asyncio.create_task(coalescer.submit(row, end)) for row in (b"slow", b"next")]
         await asyncio.sleep(0.05)
         assert sent == [b"slow"]

@@ -18,6 +18,7 @@ from mlservice import Sample, job
 
 DEMO_PERIOD = "2013-10-07"
 LATE_MINUTES = 15
+_YEAR, _NEXT_YEAR = datetime(2013, 1, 1), datetime(2014, 1, 1)
 _FLIGHT = [
     *("year", "month", "day", "hour", "minute", "time_hour"),
     *("carrier", "flight", "origin", "dest", "distance", "arr_delay"),
@@ -64,9 +65,23 @@ def samples(after: datetime, count: int) -> list[Sample]:
             title=f"{title}, {request['scheduled_departure'][:16].replace('T', ' ')}",
             request=request,
             happened=f"{delay:+.0f} min" + (", late" if delay >= LATE_MINUTES else ""),
+            outcome=delay >= LATE_MINUTES,
         )
         for title, request, delay in zip(titles, requests(chosen), delays, strict=True)
     ]
+
+
+def observations() -> dict[tuple[str, str], dict[str, float]]:
+    """The weather of 2013 by airport and hour (UTC, as 2013-10-07T13), what is known of it."""
+    frame = _read("weather.csv", ["origin", "time_hour", *_WEATHER], _YEAR, _NEXT_YEAR)
+    columns = [pl.col(key).cast(pl.Float64).alias(name) for key, name in _WEATHER.items()]
+    rows = frame.select("origin", pl.col("time_hour").dt.strftime("%Y-%m-%dT%H"), *columns)
+    return {
+        (row.pop("origin"), row.pop("time_hour")): {
+            name: value for name, value in row.items() if value is not None
+        }
+        for row in rows.to_dicts()
+    }
 
 
 def _examples(start: datetime, end: datetime) -> pl.DataFrame:

@@ -36,3 +36,5 @@ class Train(Task):
 
 
 Pipeline = Train
+CHALLENGER = {"trees": "4"}
+"""Parameters of a second model, which the demo lets compete with the first."""

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from mlservice import toggle
+
 LIKELY = 0.35
+CAUTIOUS = 0.25
 
 
 def respond(score: float) -> dict[str, Any]:
     """The field ``prediction`` of the response for a model's ``score`` (a probability)."""
-    return {"late_probability": round(score, 4), "likely_late": score >= LIKELY}
+    bound = CAUTIOUS if toggle("cautious", default=False) else LIKELY
+    return {"late_probability": round(score, 4), "likely_late": score >= bound}
+
+
+def reward(prediction: dict[str, Any], late: bool) -> float:
+    """What a prediction turned out to be worth: 1 where it was right, else 0."""
+    return float(prediction["likely_late"] == late)

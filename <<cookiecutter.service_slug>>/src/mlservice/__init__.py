@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mlservice.door import Sample
+    from mlservice.door import Sample, Upstream
     from mlservice.errors import InvalidRequest
     from mlservice.jobs.job import job
     from mlservice.pipeline import (
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         weeks_before,
     )
     from mlservice.quality import QualityChecks, accept_model
+    from mlservice.toggles import toggle
 
 __version__ = "0.1.0"
 
@@ -35,9 +36,11 @@ _HOMES = {
     "Sample": "mlservice.door",
     "Task": "mlservice.pipeline",
     "ThreeHourParameter": "mlservice.pipeline",
+    "Upstream": "mlservice.door",
     "WeekParameter": "mlservice.pipeline",
     "accept_model": "mlservice.quality",
     "job": "mlservice.jobs.job",
+    "toggle": "mlservice.toggles",
     "weeks_before": "mlservice.pipeline",
 }
 
@@ -50,9 +53,11 @@ __all__ = [
     "Sample",
     "Task",
     "ThreeHourParameter",
+    "Upstream",
     "WeekParameter",
     "accept_model",
     "job",
+    "toggle",
     "weeks_before",
 ]
 

@@ -11,7 +11,7 @@ def entry_point() -> None:
     SIGHUP must not end a server that still starts: Nomad may send it at any time, and the imports
     below take a while.
     """
-    if sys.argv[1:3] in (["serve", "gateway"], ["serve", "worker"]):
+    if sys.argv[1:3] in (["serve", "gateway"], ["serve", "queue"], ["serve", "worker"]):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from mlservice.cli.main import main
 

@@ -8,8 +8,11 @@ import socket
 from mlservice.errors import AddressInUse
 
 
-def listen(side: str, host: str, port: int) -> socket.socket:
-    """A bound socket for ``side`` ("gateway" or "worker"); raises ``AddressInUse``."""
+def listen(side: str, host: str, port: int, where: str = "") -> socket.socket:
+    """A bound socket for ``side`` ("gateway" ...); raises ``AddressInUse``.
+
+    ``where`` says how another port is set, where that is not the section ``side``.
+    """
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -21,8 +24,6 @@ def listen(side: str, host: str, port: int) -> socket.socket:
             if error.errno == errno.EADDRINUSE
             else f"{error.strerror}: set another host or port"
         )
-        raise AddressInUse(
-            f"{side}: cannot listen on {host}:{port}: {reason} in service.toml ([{side}]) or by "
-            f"MLSERVICE_{side.upper()}__PORT"
-        ) from error
+        where = where or f"in service.toml ([{side}]) or by MLSERVICE_{side.upper()}__PORT"
+        raise AddressInUse(f"{side}: cannot listen on {host}:{port}: {reason} {where}") from error
     return listener

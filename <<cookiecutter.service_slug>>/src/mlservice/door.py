@@ -8,6 +8,7 @@ part, so the gateway never loads the framework, nor the worker the pipeline.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -49,12 +50,50 @@ class ModelSide:
 
 
 @dataclass(frozen=True)
+class Upstream:
+    """A service that knows something which requests lack.
+
+    Its answer to ``GET path`` with the parameters ``query(request)`` becomes the request's field
+    ``name``; None instead of parameters: it is not needed. What it must answer stands in
+    ``contracts/upstreams/NAME.schema.json``. ``fallback`` stands in where it does not answer
+    within ``timeout_ms``. An answer is used again for ``max_age_s`` seconds; 0: never.
+    ``stand_in(parameters)`` is what the demo and the tests have it answer; None: nothing (404).
+    ``provider`` is what it is called in pacts; empty: ``name``.
+    """
+
+    name: str
+    path: str
+    query: Callable[[Mapping[str, Any]], Mapping[str, str] | None]
+    fallback: Any
+    stand_in: Callable[[Mapping[str, str]], Any]
+    timeout_ms: int = 200
+    max_age_s: float = 0.0
+    provider: str = ""
+
+
+@dataclass(frozen=True)
 class Sample:
-    """A real request whose outcome is known: what to call it, and what happened."""
+    """A real request whose outcome is known: what to call it, and what happened.
+
+    ``outcome`` is for the owner's ``prediction.reward``, where there is one.
+    """
 
     title: str
     request: dict[str, Any]
     happened: str
+    outcome: Any = None
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """What lets two models compete in the demo.
+
+    ``challenger`` are the parameters of the second model; ``reward(prediction, outcome)`` is what
+    an answer turned out to be worth.
+    """
+
+    challenger: Mapping[str, str]
+    reward: Callable[[dict[str, Any], Any], float]
 
 
 def open_request_side(package: str) -> RequestSide:
@@ -108,6 +147,32 @@ def try_model(side: ModelSide, folder: Path) -> tuple[Any, Golden]:
     return model, golden
 
 
+def open_upstreams(package: str) -> tuple[Upstream, ...]:
+    """The owner's ``upstreams.UPSTREAMS``, empty without that module; raises ``DoorError``."""
+    if importlib.util.find_spec(f"{package}.upstreams") is None:
+        return ()
+    found = _get(
+        _module(package, "upstreams"), "UPSTREAMS", 'UPSTREAMS = (Upstream("weather", ...),)'
+    )
+    where = f"{package}.upstreams.UPSTREAMS"
+    if not isinstance(found, tuple) or not all(isinstance(item, Upstream) for item in found):
+        raise DoorError(f"{where} = {found!r}: give a tuple of Upstream")
+    for item in found:
+        if not item.name.isidentifier() or not item.path.startswith("/"):
+            raise DoorError(
+                f"{where}: name = {item.name!r}, path = {item.path!r}: the name becomes a field "
+                "of the request, and the path begins with a slash"
+            )
+        if item.timeout_ms <= 0 or item.max_age_s < 0:
+            raise DoorError(
+                f"{where}: {item.name}: timeout_ms = {item.timeout_ms}, max_age_s = "
+                f"{item.max_age_s}: give a time above 0, and an age from 0 on"
+            )
+    if len({item.name for item in found}) != len(found):
+        raise DoorError(f"{where}: a name stands twice")
+    return found
+
+
 def open_pipeline(package: str) -> type[Any]:
     """The owner's root task ``pipeline.Pipeline``; raises ``DoorError``."""
     task = _get(_module(package, "pipeline"), "Pipeline", "class Pipeline(Task): ...")
@@ -119,6 +184,13 @@ def open_pipeline(package: str) -> type[Any]:
 def open_samples(package: str) -> Callable[[datetime, int], Sequence[Sample]]:
     """The owner's ``data.samples(after, count)``: real requests; raises ``DoorError``."""
     return _function(_module(package, "data"), "samples", "def samples(after, count): ...")
+
+
+def open_rivals(package: str) -> Rivals | None:
+    """The owner's ``pipeline.CHALLENGER`` and ``prediction.reward``; None where one is missing."""
+    challenger = getattr(_module(package, "pipeline"), "CHALLENGER", None)
+    reward = getattr(_module(package, "prediction"), "reward", None)
+    return Rivals(challenger, reward) if challenger is not None and callable(reward) else None
 
 
 def open_job_modules(package: str) -> None:

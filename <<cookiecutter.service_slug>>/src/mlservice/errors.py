@@ -7,7 +7,9 @@ keeps its traceback. The whole tree::
     ├── SettingsError                   2   service.toml or the environment
     ├── DoorError                       2   the owner's package lacks something
     ├── ContractError                   2   a JSON Schema in contracts/ cannot be used
+    ├── ReleaseError                    2   what the last release promised cannot be read
     ├── LiveError                       2   the live file or a published model's record
+    ├── StatisticsError                 2   the rewards by which a bandit chooses
     ├── AddressInUse                    2   a port that somebody else holds
     ├── ArtifactError                   3
     │   ├── ArtifactNotFound            3
@@ -22,6 +24,7 @@ keeps its traceback. The whole tree::
     ├── ClusterError                    7   Nomad or Consul, or what was asked of them
     │   ├── ClusterAway                 7   cannot be reached, or has no leader just now
     │   └── ClusterRefused              7   said no; carries the HTTP status and its words
+    ├── QueueError                      8   Kafka says that going on is no use
     └── RequestRefused                  1   one request; carries its HTTP status
         ├── InvalidRequest              1   422; the owner's code may raise it
         └── Unavailable                 1   503 with Retry-After
@@ -58,8 +61,20 @@ class ContractError(MlserviceError):
     exit_code = 2
 
 
+class ReleaseError(MlserviceError):
+    """The last release, or the version of today, that cannot be read."""
+
+    exit_code = 2
+
+
 class LiveError(MlserviceError):
     """A live file, or the record of a model, that cannot be used."""
+
+    exit_code = 2
+
+
+class StatisticsError(MlserviceError):
+    """Statistics of the versions' rewards that cannot be used, or that nobody gives."""
 
     exit_code = 2
 
@@ -140,6 +155,12 @@ class ClusterRefused(ClusterError):
         self.words = words
 
 
+class QueueError(MlserviceError):
+    """An error of Kafka's after which a client can't go on; a new process may."""
+
+    exit_code = 8
+
+
 @dataclass(frozen=True)
 class Fault:
     """One thing that is wrong with a message: where, what stands there, which rule it breaks."""
@@ -171,8 +192,9 @@ class InvalidRequest(RequestRefused):
 
 
 class Unavailable(RequestRefused):
-    """Nobody can predict just now: 503, and the caller may try again after a second."""
+    """Nobody can predict just now: 503, and the caller may try again after ``retry_after`` s."""
 
-    def __init__(self, detail: str, code: str = "unavailable") -> None:
+    def __init__(self, detail: str, code: str = "unavailable", retry_after: int = 1) -> None:
         """Keep the reason as the problem's detail."""
         super().__init__(503, code, detail)
+        self.retry_after = retry_after

@@ -12,7 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from mlservice.errors import SettingsError
 
@@ -39,9 +46,12 @@ class PipelineSettings(Section):
     """``[pipeline]``: when the model is trained, where, and with how many jobs at a time."""
 
     retrain_every: Granularity = Field("day", description="Length of a training period")
-    workers: int = Field(2, ge=1, le=64, description="Jobs that run at the same time")
+    workers: int = Field(2, ge=1, le=64, description="Jobs that run at the same time on a machine")
     executor: Literal["local", "nomad"] = Field(
         "local", description="Where jobs run: processes of this machine, or dispatched to Nomad"
+    )
+    dispatched: int = Field(
+        64, ge=1, le=512, description="Jobs that run at the same time where they are dispatched"
     )
     tries: int = Field(2, ge=1, le=10, description="Times that a dispatched job is tried")
     placement_minutes: float = Field(
@@ -51,6 +61,11 @@ class PipelineSettings(Section):
         "", description="File that a run's metrics are written to, for node_exporter's textfiles"
     )
 
+    @property
+    def at_once(self) -> int:
+        """Jobs that run at the same time, wherever they run."""
+        return self.dispatched if self.executor == "nomad" else self.workers
+
 
 class ModelSettings(Section):
     """``[models]``: how a new model reaches the workers of a cluster."""
@@ -58,6 +73,12 @@ class ModelSettings(Section):
     reload: Literal["watch", "signal", "rolling"] = Field(
         "watch",
         description="By the live file (watch), by SIGHUP (signal), or by new instances (rolling)",
+    )
+    serves: str = Field(
+        "stable",
+        pattern="^[a-z0-9][a-z0-9-]{0,29}$",
+        description="Version, as the routing knows it, whose workers are registered and take the "
+        "models that are published; set it by MLSERVICE_MODELS__SERVES for a second one",
     )
 
 
@@ -103,6 +124,53 @@ class GatewaySettings(Section):
     metrics_port: int = Field(0, ge=0, le=65535, description="Port for Prometheus; 0: none")
 
 
+class QueueSettings(Section):
+    """``[queue]``: the same answers behind Kafka, by `mlservice serve queue`."""
+
+    brokers: str = Field("", description="Kafka's brokers (host:port, separated by commas)")
+    requests: str = Field("", description="Topic of the requests (default: SERVICE.requests)")
+    answers: str = Field("", description="Topic of the answers (default: SERVICE.answers)")
+    dead_letters: str = Field(
+        "", description="Topic of what can't be answered (default: SERVICE.dead-letters)"
+    )
+    group: str = Field("", description="Consumer group (default: the service's name)")
+    most_in_flight: int = Field(
+        256, ge=1, le=100_000, description="Messages of one process that are not answered yet"
+    )
+    deadline_ms: int = Field(
+        0,
+        ge=0,
+        description="Time from when a message is written until it is answered with 504, where its "
+        "header says nothing; 0: it waits as long as it must",
+    )
+    host: str = Field("127.0.0.1", description="Address to listen on")
+    port: int = Field(8004, ge=1, le=65535, description="Port of /live and /ready")
+    metrics_port: int = Field(0, ge=0, le=65535, description="Port for Prometheus; 0: none")
+    options: dict[str, str | int | float | bool] = Field(
+        {},
+        repr=False,
+        description="Options of librdkafka, such as security.protocol; `MLSERVICE_QUEUE__OPTIONS__"
+        "SASL_PASSWORD` stands for sasl.password",
+    )
+
+    @field_validator("options")
+    @classmethod
+    def _dotted(cls, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        found = {name.replace("_", "."): value for name, value in options.items()}
+        if fixed := sorted(found.keys() & _FIXED_OPTIONS):
+            raise ValueError(f"{', '.join(fixed)}: the platform sets this itself: remove it")
+        return found
+
+
+_FIXED_OPTIONS = {
+    "bootstrap.servers",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.idempotence",
+    "group.id",
+}
+
+
 class WorkerSettings(Section):
     """``[worker]``: the predicting side."""
 
@@ -131,6 +199,66 @@ class LiveSettings(Section):
     )
 
 
+class AccessSettings(Section):
+    """``[access]``: who may ask the gateway."""
+
+    required: bool = Field(
+        False, description="Refuse everybody who has no token of [live] file's clients"
+    )
+    tls_cert: str = Field("", description="PEM file of the gateway's certificate; empty: no TLS")
+    tls_key: str = Field("", description="PEM file of its key")
+    tls_client_ca: str = Field(
+        "", description="PEM file of the CA whose clients alone may connect (mTLS); empty: any"
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> AccessSettings:
+        if bool(self.tls_cert) != bool(self.tls_key) or (self.tls_client_ca and not self.tls_cert):
+            raise ValueError("TLS needs tls_cert and tls_key: give both, or neither of the three")
+        return self
+
+
+class InternalTlsSettings(Section):
+    """``[internal_tls]``: mTLS between gateway and worker; both read the same section."""
+
+    cert: str = Field("", description="PEM file of this process's certificate; empty: no TLS")
+    key: str = Field("", description="PEM file of its key")
+    ca: str = Field("", description="PEM file of the CA that signed the other's certificate")
+    worker_name: str = Field(
+        "mlservice-worker", description="Name in the workers' certificates (SAN)"
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> InternalTlsSettings:
+        if len({bool(self.cert), bool(self.key), bool(self.ca)}) > 1:
+            raise ValueError("give cert, key and ca, or none of them")
+        return self
+
+
+class EventSettings(Section):
+    """``[events]``: what was asked, answered, shown and rewarded, as JSON lines."""
+
+    folder: str = Field(
+        ".mlservice/events", description="Folder (relative to service.toml); empty: keep none"
+    )
+    megabytes: int = Field(1000, ge=32, description="Size at which the oldest files are removed")
+
+
+class RewardSettings(Section):
+    """``[rewards]``: how `mlservice serve statistics` counts."""
+
+    port: int = Field(8002, ge=1, le=65535, description="Port of the statistics, on 127.0.0.1")
+    window_hours: float = Field(
+        24, gt=0, le=8760, description="Time after a prediction in which its reward counts"
+    )
+    missing: Literal["ignore", "zero"] = Field(
+        "ignore", description="What a prediction is worth that had no reward within the window"
+    )
+    half_life_hours: float = Field(
+        0, ge=0, description="Age at which a reward counts half; 0: all count alike"
+    )
+
+
 class Settings(Section):
     """All of service.toml; ``folder`` is where it lies."""
 
@@ -144,7 +272,12 @@ class Settings(Section):
     consul: ConsulSettings = ConsulSettings()
     gateway: GatewaySettings = GatewaySettings()
     worker: WorkerSettings = WorkerSettings()
+    queue: QueueSettings = QueueSettings()
     live: LiveSettings = LiveSettings()
+    events: EventSettings = EventSettings()
+    rewards: RewardSettings = RewardSettings()
+    access: AccessSettings = AccessSettings()
+    internal_tls: InternalTlsSettings = InternalTlsSettings()
 
     @field_validator("folder")
     @classmethod
@@ -165,6 +298,17 @@ class Settings(Section):
     def live_file(self) -> Path | None:
         """``[live] file``, or None where there is none."""
         return self.folder / self.live.file if self.live.file else None
+
+    @property
+    def worker_job(self) -> str:
+        """The Nomad job of the workers that answer for ``[models] serves``."""
+        more = "" if self.models.serves == "stable" else f"-{self.models.serves}"
+        return f"{self.service.name}-worker{more}"
+
+    @property
+    def events_folder(self) -> Path | None:
+        """``[events] folder``, or None where no events are kept."""
+        return self.folder / self.events.folder if self.events.folder else None
 
     @property
     def artifact_root(self) -> str:
@@ -212,10 +356,15 @@ def _override(values: dict[str, Any], environ: Mapping[str, str]) -> dict[str, s
     """Put the environment's settings into ``values``; returns which variable set which field."""
     sources = {}
     for name, value in environ.items():
-        section, separator, key = name.removeprefix(PREFIX).lower().partition("__")
-        if name.startswith(PREFIX) and separator:
-            values.setdefault(section, {})[key] = value
-            sources[f"{section}.{key}"] = name
+        *sections, key = name.removeprefix(PREFIX).lower().split("__")
+        if name.startswith(PREFIX) and sections:
+            table = values
+            for section in sections:
+                if not isinstance(table.get(section), dict):
+                    table[section] = {}
+                table = table[section]
+            table[key] = value
+            sources[".".join([*sections, key])] = name
     return sources
 
 
@@ -227,4 +376,6 @@ def _fault(item: Any, sources: Mapping[str, str]) -> str:
         return f"  {field} = {item['input']!r}{place}: {remedy}"
     if item["type"] == "missing":
         return f"  {field}: is missing: add it, see docs/settings.md"
-    return f"  {field} = {item['input']!r}{place}: {item['msg'][0].lower()}{item['msg'][1:]}"
+    # A table is not shown: one may hold passwords.
+    value = "" if isinstance(item["input"], dict) else f" = {item['input']!r}"
+    return f"  {field}{value}{place}: {item['msg'][0].lower()}{item['msg'][1:]}"

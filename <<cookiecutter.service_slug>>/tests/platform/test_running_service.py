@@ -1,32 +1,28 @@
 """The service as its callers meet it: gateway and worker as processes, asked over HTTP."""
 
 import json
+import re
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from openapi_spec_validator import validate
 
-from mlservice.artifacts import Artifact
+from mlservice.contracts import Contract, load_examples
 from mlservice.door import RequestSide, demo_period, open_samples
-from mlservice.local import LocalService, free_ports
+from mlservice.local import LocalService
 from mlservice.pipeline import parse_period
 from mlservice.settings import Settings
+from mlservice.testing import messages
 from mlservice.worker.slot import ModelSlot
 
 
-@pytest.fixture(scope="module")
-def url(
-    settings: Settings,
-    environ: dict[str, str],
-    model: Artifact,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[str]:
-    logs = tmp_path_factory.mktemp("logs")
-    with LocalService(settings.folder, free_ports(environ), model.uri, logs) as service:
-        yield service.url
+@pytest.fixture
+def url(service: LocalService) -> str:
+    return service.url
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +31,12 @@ def sample(settings: Settings) -> dict[str, Any]:
     samples = open_samples(settings.service.package)(period, 1)
     assert samples, f"samples({period}, 1) in data.py gave none: it must find one"
     return samples[0].request
+
+
+def get(url: str, path: str) -> bytes:
+    with urllib.request.urlopen(f"{url}/{path}", timeout=10) as response:
+        assert response.status == 200
+        return bytes(response.read())
 
 
 def post(url: str, body: bytes) -> tuple[int, dict[str, Any]]:
@@ -60,9 +62,36 @@ def test_an_answer_is_what_the_model_says_of_the_same_features(
 
 
 def test_it_is_alive_and_ready(url: str) -> None:
-    for path in ("live", "ready", "openapi.json"):
-        with urllib.request.urlopen(f"{url}/{path}", timeout=10) as response:
-            assert response.status == 200
+    assert json.loads(get(url, "live")) == {"status": "alive"}
+    assert json.loads(get(url, "ready")) == {"status": "ready"}
+
+
+def test_every_example_of_a_request_is_answered(url: str, settings: Settings) -> None:
+    for name, example in load_examples(settings.contracts / "examples", "request").items():
+        status, answer = post(url, json.dumps(example).encode())
+        assert status == 200, f"contracts/examples/request.{name}.json: {answer}"
+
+
+def test_the_served_openapi_document_says_what_the_contracts_say(
+    url: str, request_contract: Contract
+) -> None:
+    document = json.loads(get(url, "openapi.json"))
+    validate(document)
+    shown = document["components"]
+    request = Contract("shown", {"$ref": "#/components/schemas/Request", "components": shown})
+
+    @given(messages(request_contract))
+    def law(message: dict[str, object]) -> None:
+        assert request.faults(message) == ()
+
+    law()
+
+
+def test_the_docs_page_is_made_of_files_that_the_service_has_itself(url: str) -> None:
+    page = get(url, "docs").decode()
+    assert "//" not in page
+    for file in re.findall(r'(?:src|href)="([^"]+)"', page):
+        assert get(url, file)
 
 
 @pytest.mark.parametrize(

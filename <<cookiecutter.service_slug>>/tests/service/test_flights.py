@@ -9,6 +9,7 @@ import numpy as np
 from <<cookiecutter.__package_name>>.data import samples
 from <<cookiecutter.__package_name>>.features import FEATURES, features, matrix
 from <<cookiecutter.__package_name>>.prediction import LIKELY, respond
+from <<cookiecutter.__package_name>>.upstreams import UPSTREAMS
 
 FLIGHT = {
     "carrier": "UA",
@@ -41,3 +42,12 @@ def test_nothing_of_the_flight_itself_is_known_before_it_leaves() -> None:
 def test_a_flight_is_likely_late_from_the_bound_on() -> None:
     assert respond(LIKELY)["likely_late"]
     assert not respond(LIKELY - 0.01)["likely_late"]
+
+
+def test_the_weather_service_says_of_a_flight_what_training_knew() -> None:
+    (weather,) = UPSTREAMS
+    for sample in samples(datetime(2013, 7, 1), 50):
+        query = weather.query({k: v for k, v in sample.request.items() if k != "weather"})
+        assert query is not None
+        assert (weather.stand_in(query) or {}) == sample.request["weather"]
+        assert weather.query(sample.request) is None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from mlservice.artifacts import Artifact, Store, list_artifacts, open_artifact, open_store
 from mlservice.artifacts.artifact import relative_path
@@ -28,19 +30,38 @@ def settings_store(settings: Settings) -> Store:
 def find_model(settings: Settings, uri: str) -> Artifact:
     """The artifact at ``uri``, or for "latest" that of the latest period.
 
-    Raises ``ArtifactNotFound`` where there is none.
+    Of several of one period, one with the pipeline's own parameters goes before the results of a
+    grid or a comparison. Raises ``ArtifactNotFound`` where there is none.
     """
     store = settings_store(settings)
     if uri != "latest":
         return open_artifact(store, relative_path(store, uri))
-    task = open_pipeline(settings.service.package).get_task_family()
-    found = list_artifacts(store, f"{settings.service.name}/{task}")
+    pipeline = open_pipeline(settings.service.package)
+    found = list_artifacts(store, f"{settings.service.name}/{pipeline.get_task_family()}")
     if not found:
         raise ArtifactNotFound(
             f"there is no model in {store.root} yet: run `mlservice pipeline run`, or name one by "
             "its URI"
         )
-    return max(found, key=lambda a: (str(a.manifest.parameters.get("period")), a.manifest.created))
+    usual = _defaults(pipeline)
+
+    def rank(model: Artifact) -> tuple[str, bool, datetime]:
+        given = model.manifest.parameters
+        as_usual = all(given.get(name) == value for name, value in usual.items())
+        return str(given.get("period")), as_usual, model.manifest.created
+
+    return max(found, key=rank)
+
+
+def _defaults(pipeline: Any) -> dict[str, Any]:
+    """The values of the pipeline's parameters beside its period; none where one must be given."""
+    from luigi.parameter import MissingParameterException
+
+    try:
+        values: dict[str, Any] = pipeline(period=datetime.min).values
+    except MissingParameterException:
+        return {}
+    return {name: value for name, value in values.items() if name != "period"}
 
 
 def pair(text: str) -> tuple[str, str]:

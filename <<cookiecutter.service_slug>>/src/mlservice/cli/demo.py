@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-import orjson
-
 from mlservice.artifacts import Artifact
 from mlservice.cli.common import read_settings, settings_store, table
-from mlservice.door import Sample, demo_period, open_samples
-from mlservice.errors import DoorError, MlserviceError
+from mlservice.cli.demo_callers import ask_all
+from mlservice.cli.demo_rivals import compete
+from mlservice.cli.demo_world import DemoWorld
+from mlservice.door import (
+    Rivals,
+    Sample,
+    demo_period,
+    open_rivals,
+    open_samples,
+    open_upstreams,
+)
+from mlservice.errors import DoorError, PipelineError
 from mlservice.local import LocalService, free_ports
 from mlservice.observe.logs import log_as_text
 from mlservice.settings import Settings
 
 _SAMPLES = 12
+_MANY = 2000
+_ROOT, _FOLDER = "MLSERVICE_ARTIFACTS__ROOT", ".mlservice/artifacts"
 
 
 def add_parser(verbs: Any) -> None:
@@ -33,61 +42,118 @@ def add_parser(verbs: Any) -> None:
 
 def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     log_as_text()
-    environ = {**environ, "MLSERVICE_ARTIFACTS__ROOT": ".mlservice/artifacts"}
+    usual = read_settings(environ)
+    environ = {**environ, _ROOT: _FOLDER}
     settings = read_settings(environ)
-    model, period = _train(settings, environ)
-    _say(2, "Serving it: a gateway (HTTP) and a worker (gRPC), two processes")
+    package = settings.service.package
+    period, text = _period(settings), demo_period(package)
+    rivals = open_rivals(package)
+    _say(1, f"Training {'two models' if rivals else 'a model'} on what was known on {text}")
+    model = _train(settings, environ, period, {})
+    challenger = _train_rival(settings, environ, period, rivals) if rivals else None
     places = environ if arguments.keep else free_ports(environ)
-    with LocalService(settings.folder, places, model.uri, settings.state / "logs") as service:
-        print(f"  {service.url} is ready")
-        samples = open_samples(settings.service.package)(period, _SAMPLES)
-        if not samples:
-            raise DoorError(
-                f"samples({period}, {_SAMPLES}) in data.py gave none: it must find cases from "
-                "DEMO_PERIOD on"
-            )
-        _predict(service.url, samples)
-        _report(settings, model)
+    with DemoWorld(settings, places, model, challenger) as world:
+        _say(2, "Serving, each of these a process")
+        print(_indented(table(("process", "on"), world.processes)))
+        samples = _samples(settings, period)
+        _predict(world.service, samples[:: max(1, len(samples) // _SAMPLES)][:_SAMPLES])
+        _report(model)
+        if rivals and challenger:
+            _compete(world, rivals, samples)
+        _point(settings, model, elsewhere=usual.artifact_root != settings.artifact_root)
         if arguments.keep:
-            _keep(service, samples[0])
+            _keep(world.service, samples[0])
     return 0
 
 
-def _train(settings: Settings, environ: Mapping[str, str]) -> tuple[Artifact, datetime]:
+def _period(settings: Settings) -> datetime:
     from mlservice.pipeline import parse_period
-    from mlservice.pipeline.run import make_executor, root_task, run_pipeline
 
     text = demo_period(settings.service.package)
-    period = parse_period(text, settings.pipeline.retrain_every)
-    _say(1, f"Training a model on what was known on {text}")
+    return parse_period(text, settings.pipeline.retrain_every)
+
+
+def _train(
+    settings: Settings,
+    environ: Mapping[str, str],
+    period: datetime,
+    parameters: Mapping[str, str],
+) -> Artifact:
+    from mlservice.pipeline.run import make_executor, root_task, run_pipeline
+
     store = settings_store(settings)
-    task = root_task(settings, store, make_executor(settings, store, environ), period, {})
+    executor = make_executor(settings, store, environ)
+    task = root_task(settings, store, executor, period, parameters)
     started = time.monotonic()
-    outcome = run_pipeline(task, settings.pipeline.workers)
+    outcome = run_pipeline(task, settings.pipeline.at_once)
     seconds = time.monotonic() - started
-    print(f"  {outcome.ran} tasks ran in {seconds:.0f} s" if outcome.ran else "  made earlier")
-    return outcome.artifact, period
+    how = f"{outcome.ran} tasks ran in {seconds:.0f} s" if outcome.ran else "made earlier"
+    with_what = ", ".join(f"{name} {value}" for name, value in parameters.items())
+    print(f"  {how}{f', with {with_what}' if with_what else ''}")
+    return outcome.artifact
 
 
-def _predict(url: str, samples: Sequence[Sample]) -> None:
+def _train_rival(
+    settings: Settings, environ: Mapping[str, str], period: datetime, rivals: Rivals
+) -> Artifact | None:
+    """The second model; None where it cannot be made, which is no reason not to show the first."""
+    try:
+        return _train(settings, environ, period, rivals.challenger)
+    except PipelineError as error:
+        print(f"  CHALLENGER in pipeline.py makes no model, so nothing competes: {error}")
+        return None
+
+
+def _samples(settings: Settings, period: datetime) -> list[Sample]:
+    """Real cases, without what the upstreams will say of them."""
+    package = settings.service.package
+    known = {upstream.name for upstream in open_upstreams(package)}
+    samples = open_samples(package)(period, _MANY)
+    if not samples:
+        raise DoorError(
+            f"samples({period}, {_MANY}) in data.py gave none: it must find cases from "
+            "DEMO_PERIOD on"
+        )
+    return [
+        Sample(
+            sample.title,
+            {key: value for key, value in sample.request.items() if key not in known},
+            sample.happened,
+            sample.outcome,
+        )
+        for sample in samples
+    ]
+
+
+def _predict(service: LocalService, samples: Sequence[Sample]) -> None:
     _say(3, f"Asking for {len(samples)} real cases from after the training, and what happened then")
     rows = []
-    for sample in samples:
-        answer = _ask(url, sample)
+    for sample, answer in zip(samples, asyncio.run(ask_all(service.url, samples)), strict=True):
         prediction = ", ".join(f"{key} {value}" for key, value in answer["prediction"].items())
         rows.append((sample.title, prediction, sample.happened))
     print(_indented(table(("case", "prediction", "what happened"), rows)))
 
 
-def _report(settings: Settings, model: Artifact) -> None:
+def _compete(world: DemoWorld, rivals: Rivals, samples: Sequence[Sample]) -> None:
+    _say(5, "An A/B test, half of the users each; then a bandit, which learns who is better")
+    for line in compete(world, rivals, samples):
+        print(f"  {line}", flush=True)
+
+
+def _report(model: Artifact) -> None:
     _say(4, "The model beside the baseline (the same guess for everybody), on rows not trained on")
     metrics = model.manifest.metrics
     rows = [(name, f"{value:.4f}") for name, value in metrics.items()]
     print(_indented(table(("metric", "value"), rows)))
-    _say(5, "Where things are, and what to do next")
+
+
+def _point(settings: Settings, model: Artifact, *, elsewhere: bool) -> None:
+    _say(6, "Where things are, and what to do next")
     print(f"  artifacts   {settings.artifact_root}")
     print(f"  this model  {model.uri}")
-    print("  its lineage: .venv/bin/mlservice artifacts show <the line above>")
+    here = f"{_ROOT}={_FOLDER} " if elsewhere else ""
+    print(f"  its lineage: {here}.venv/bin/mlservice artifacts show <the line above>")
+    print(f"  events      {settings.state / 'demo' / 'events'}")
     print(f"  your code   src/{settings.service.package}/ and contracts/; see docs/your-model.md")
     print("  checks      make test, make lint; leave it running: make demo KEEP=1")
 
@@ -105,24 +171,6 @@ def _keep(service: LocalService, sample: Sample) -> None:
         service.supervise()
     except KeyboardInterrupt:
         print("\nstopping")
-
-
-def _ask(url: str, sample: Sample) -> dict[str, Any]:
-    request = urllib.request.Request(
-        f"{url}/v1/predict", orjson.dumps(sample.request), {"Content-Type": "application/json"}
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=10) as response:
-            answer: dict[str, Any] = orjson.loads(response.read())
-            return answer
-    except urllib.error.HTTPError as error:
-        with error:
-            problem = orjson.loads(error.read())
-        faults = [f"{f['field']} = {f['value']}: {f['rule']}" for f in problem["faults"]]
-        raise MlserviceError(
-            f"the sample '{sample.title}' (data.py, samples) got {error.code}: "
-            f"{'; '.join([problem['detail'], *faults])}; the gateway's log may say more"
-        ) from error
 
 
 def _say(number: int, text: str) -> None:

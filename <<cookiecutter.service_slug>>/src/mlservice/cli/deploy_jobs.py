@@ -12,7 +12,7 @@ from mlservice.errors import ClusterError, ClusterRefused
 from mlservice.settings import Settings
 
 if TYPE_CHECKING:
-    from mlservice.cluster import Nomad
+    from mlservice.cluster import ConsulStore, Nomad
     from mlservice.deploy.plan import Clusters
     from mlservice.deploy.register import Row
     from mlservice.models import Registry
@@ -25,6 +25,7 @@ _VERSIONS = ("1.6.10", "2.0.5")
 def register(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """``mlservice deploy register``."""
     from mlservice.cluster import open_consul
+    from mlservice.deploy.controls import CONTROLS, Control
     from mlservice.deploy.plan import plan_jobs
     from mlservice.deploy.register import Row, failed, register_job
     from mlservice.deploy.variables import as_hcl
@@ -39,12 +40,15 @@ def register(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     values = variables(settings, arguments, environ)
     values.setdefault("services_namespace", as_hcl(clusters.services.namespace))
     values.setdefault("services_region", as_hcl(clusters.services.region))
-    worker, rolling = f"{settings.service.name}-worker", settings.models.reload == "rolling"
+    service = settings.service.name
+    worker, rolling = settings.worker_job, settings.models.reload == "rolling"
     rows: list[Row] = []
     left_out = ""
     try:
-        registry = Registry(open_consul(settings.consul, environ), settings.service.name)
-        rows.append(_register_key(registry, arguments))
+        consul = open_consul(settings.consul, environ)
+        registry = Registry(consul, service, settings.models.serves)
+        controls = [Control(consul, service, name).key for name in CONTROLS]
+        rows += [_register_key(consul, key, arguments) for key in (registry.key, *controls)]
         if rolling:
             values.setdefault("model", _current_model(registry))
     except ClusterError as error:
@@ -66,14 +70,14 @@ def register(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     return REFUSED if failed(rows) else 0
 
 
-def _register_key(registry: Registry, arguments: argparse.Namespace) -> Row:
+def _register_key(consul: ConsulStore, key: str, arguments: argparse.Namespace) -> Row:
+    from mlservice.deploy.controls import UNSET
     from mlservice.deploy.register import register_key
-    from mlservice.models.registry import NO_MODEL
 
     return register_key(
-        registry.consul,
-        registry.key,
-        NO_MODEL,
+        consul,
+        key,
+        UNSET,
         dry_run=arguments.dry_run,
         overwrite=arguments.overwrite_keys,
     )
@@ -153,6 +157,7 @@ def variables(
     values = {
         "crons": as_hcl(crons(settings.pipeline.retrain_every)),
         "reload": as_hcl(settings.models.reload),
+        "serves": as_hcl(settings.models.serves),
         "version": as_hcl(_version(settings.service.name)),
     }
     for name, kind in kinds.items():

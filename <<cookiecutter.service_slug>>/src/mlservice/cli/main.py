@@ -9,7 +9,20 @@ from collections.abc import Mapping, Sequence
 from types import FrameType
 
 from mlservice import __version__
-from mlservice.cli import artifacts, demo, deploy, job, models, pipeline, serve, upgrade
+from mlservice.cli import (
+    api,
+    artifacts,
+    clients,
+    demo,
+    deploy,
+    job,
+    models,
+    pipeline,
+    routing,
+    serve,
+    toggles,
+    upgrade,
+)
 from mlservice.errors import MlserviceError
 
 _INTERRUPTED = 130
@@ -41,7 +54,20 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mlservice {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
-    for verb in (pipeline, artifacts, models, serve, deploy, demo, upgrade, job):
+    for verb in (
+        pipeline,
+        artifacts,
+        models,
+        serve,
+        api,
+        toggles,
+        routing,
+        clients,
+        deploy,
+        demo,
+        upgrade,
+        job,
+    ):
         verb.add_parser(verbs)
     return parser
 

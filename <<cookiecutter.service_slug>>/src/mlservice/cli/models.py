@@ -40,7 +40,8 @@ def open_registry(settings: Settings, environ: Mapping[str, str]) -> Registry:
     from mlservice.cluster import open_consul
     from mlservice.models import Registry
 
-    return Registry(open_consul(settings.consul, environ), settings.service.name)
+    consul = open_consul(settings.consul, environ)
+    return Registry(consul, settings.service.name, settings.models.serves)
 
 
 def publish_record(
@@ -53,7 +54,7 @@ def publish_record(
     workers = None
     if settings.models.reload == "rolling":
         nomad = open_nomad(settings.service_cluster, environ, "service_cluster")
-        workers = (nomad, f"{settings.service.name}-worker")
+        workers = (nomad, settings.worker_job)
     result = publish(open_registry(settings, environ), record, by_hand=by_hand, workers=workers)
     print(f"{record.version}  {_MEANING[result]}")
 

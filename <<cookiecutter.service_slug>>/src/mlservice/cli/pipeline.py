@@ -28,7 +28,7 @@ def add_parser(verbs: Any) -> None:
         ("grid", _grid, "make a model for each combination of parameters, and name the best"),
     ):
         command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("--period", help="a date or hour in UTC (default: the last period)")
+        command.add_argument("--period", help="a date or hour in UTC (default: now)")
         command.add_argument(
             "--set",
             action="append",
@@ -68,7 +68,7 @@ def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     settings = read_settings(environ)
     task = _task(arguments, settings, environ, stop_jobs=arguments.stop_jobs)
     try:
-        outcome = run_pipeline(task, arguments.workers or settings.pipeline.workers)
+        outcome = run_pipeline(task, arguments.workers or settings.pipeline.at_once)
     finally:
         _write_metrics(settings)
     if not outcome.ran:
@@ -113,7 +113,7 @@ def _grid(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
             grid,
             metric=arguments.metric,
             largest=arguments.largest,
-            pool=arguments.workers or settings.pipeline.workers,
+            pool=arguments.workers or settings.pipeline.at_once,
             folder=folder,
         )
     finally:

@@ -1,4 +1,4 @@
-"""``mlservice serve gateway|worker|local``."""
+"""``mlservice serve gateway|queue|worker|local|statistics|stand-ins``."""
 
 from __future__ import annotations
 
@@ -19,6 +19,17 @@ def add_parser(verbs: Any) -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     gateway = commands.add_parser("gateway", help="the HTTP side")
     gateway.set_defaults(run=_gateway)
+    queue = commands.add_parser("queue", help="the same answers behind a Kafka topic")
+    queue.set_defaults(run=_queue)
+    statistics = commands.add_parser(
+        "statistics", help="what each version's answers were worth, for a bandit on a laptop"
+    )
+    statistics.set_defaults(run=_statistics)
+    stand_ins = commands.add_parser(
+        "stand-ins", help="servers that answer for the upstreams, as upstreams.py says"
+    )
+    stand_ins.add_argument("--port", type=int, default=8003, help="port on 127.0.0.1 (8003)")
+    stand_ins.set_defaults(run=_stand_ins)
     for name, run, text in (
         ("worker", _worker, "the predicting side"),
         ("local", _local, "both, started anew where one dies; Ctrl-C stops them"),
@@ -36,6 +47,27 @@ def _gateway(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from mlservice.gateway.server import serve_gateway
 
     serve_gateway(read_settings(environ))
+    return 0
+
+
+def _queue(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from mlservice.queue.server import serve_queue
+
+    serve_queue(read_settings(environ))
+    return 0
+
+
+def _statistics(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from mlservice.bandit.server import serve_statistics
+
+    serve_statistics(read_settings(environ))
+    return 0
+
+
+def _stand_ins(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from mlservice.testing.stand_ins import serve_stand_ins
+
+    serve_stand_ins(read_settings(environ), arguments.port)
     return 0
 
 

@@ -7,6 +7,7 @@ requests; all that ends here.
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -68,6 +69,9 @@ class ConsulStore:
     ) -> None:
         """Keep where it is and who asks."""
         self.address = f"{host}:{port}"
+        self._transactions = f"{scheme}://{host}:{port}/v1/txn"
+        self._headers = {"X-Consul-Token": token} if token else {}
+        self._verify = verify
         self._client = consul.Consul(
             host=host,
             port=port,
@@ -97,6 +101,36 @@ class ConsulStore:
         """
         _check(key)
         return bool(self._ask(key, lambda: self._client.kv.put(key, value, cas=index)))
+
+    def put_with(self, key: str, value: str, index: int, note: str, text: str) -> bool:
+        """Write as ``put`` does, and in the same transaction ``text`` to the new key ``note``.
+
+        False where somebody else was first; then neither is written.
+        """
+        _check(key)
+        _check(note)
+        return bool(self._ask(key, lambda: self._transact(key, value, index, note, text)))
+
+    def _transact(self, key: str, value: str, index: int, note: str, text: str) -> bool:
+        operations = [
+            {"KV": {"Verb": "cas", "Key": name, "Value": _coded(content), "Index": at}}
+            for name, content, at in ((key, value, index), (note, text, 0))
+        ]
+        # py-consul's own transactions leave out the token.
+        response = requests.put(
+            self._transactions,
+            json=operations,
+            headers=self._headers,
+            verify=self._verify,
+            timeout=_TIMEOUT_SECONDS,
+        )
+        if response.status_code == requests.codes.conflict:
+            return False
+        if response.status_code == requests.codes.forbidden:
+            raise ACLPermissionDenied(response.text)
+        if response.status_code != requests.codes.ok:
+            raise ConsulException(f"{response.status_code} {response.text}")
+        return True
 
     def delete(self, key: str) -> None:
         """Remove the key, there or not."""
@@ -135,6 +169,10 @@ def _entry(key: str, item: Mapping[str, Any] | None) -> Entry:
         return Entry(key, None, 0)
     value = item["Value"]  # None where it is empty
     return Entry(key, value.decode(errors="replace") if value else "", item["ModifyIndex"])
+
+
+def _coded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
 
 
 def _check(key: str) -> None:

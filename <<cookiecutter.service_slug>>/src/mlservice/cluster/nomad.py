@@ -36,10 +36,9 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Dispatched:
-    """A dispatched child and the index it was made at; ``replayed``: the token had been used."""
+    """A dispatched child; ``replayed``: the token had been used."""
 
     child: str
-    index: int
     replayed: bool
 
 
@@ -136,11 +135,7 @@ class Nomad:
         answer = self._json(
             self.call("post", "job", parent, "dispatch", body=body, parameters=parameters)
         )
-        return Dispatched(
-            answer["DispatchedJobID"],
-            int(answer.get("JobCreateIndex") or 0),
-            replayed=not answer.get("EvalID"),
-        )
+        return Dispatched(answer["DispatchedJobID"], replayed=not answer.get("EvalID"))
 
     def jobs(
         self, prefix: str, *, where: str = "", index: int = 0, wait: float = 0, meta: bool = False
@@ -239,18 +234,23 @@ class Nomad:
         words = answer.text.strip()
         if _NO_LEADER in words:
             return ClusterAway(f"Nomad at {self.address} has no leader just now")
-        # A write that breaks a rule is a 500 too; a read is not, so then it is Nomad's trouble.
         status = answer.status_code
-        passing = status in _PASSING_STATUSES or any(part in words for part in _PASSING_WORDS)
-        if passing or (method == "get" and status >= requests.codes.server_error):
-            return ClusterAway(f"Nomad at {self.address} answers {answer.status_code}: {words}")
-        said = f"Nomad at {self.address} refuses {what} ({answer.status_code}): {words}"
-        if answer.status_code == requests.codes.forbidden:
-            said += (
-                f": give NOMAD_TOKEN a token whose policy allows this in the namespace "
+        # A token that has expired may be answered with a 500.
+        if status == requests.codes.forbidden or "ACL token" in words:
+            words += (
+                ": give NOMAD_TOKEN a token whose policy allows this in the namespace "
                 f"'{self.namespace}', and that has not expired"
             )
-        return ClusterRefused(said, answer.status_code, words)
+            return self._refused(what, status, words)
+        # A write that breaks a rule is a 500 too; a read is not, so then it is Nomad's trouble.
+        passing = status in _PASSING_STATUSES or any(part in words for part in _PASSING_WORDS)
+        if passing or (method == "get" and status >= requests.codes.server_error):
+            return ClusterAway(f"Nomad at {self.address} answers {status}: {words}")
+        return self._refused(what, status, words)
+
+    def _refused(self, what: str, status: int, words: str) -> ClusterRefused:
+        said = f"Nomad at {self.address} refuses {what} ({status}): {words}"
+        return ClusterRefused(said, status, words)
 
     def _away(self, reason: object) -> ClusterAway:
         return ClusterAway(

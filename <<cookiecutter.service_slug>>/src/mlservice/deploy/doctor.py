@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from mlservice.cluster import ConsulStore, Nomad
-from mlservice.errors import ClusterError
+from mlservice.errors import ClusterError, ClusterRefused
 
 _OLDEST = (1, 6, 2)  # crons in periodic, variables in the parser
 _NO_RACE = (1, 11, 2)
 _DENIED_BY_DEFAULT = ("plugin",)
-_NEEDED = {"submit-job", "dispatch-job", "read-job", "list-jobs", "read-logs"}
+_NOBODY = "mlservice-doctor"
+_FORBIDDEN = 403
 
 
 @dataclass(frozen=True)
@@ -27,22 +29,23 @@ class Finding:
 def examine_nomad(nomad: Nomad, name: str, driver: str) -> Iterator[Finding]:
     """Look at the cluster called ``name`` for jobs that run under ``driver``."""
     try:
-        agent = nomad.agent()
         nomad.call("get", "status.leader")
     except ClusterError as error:
         yield Finding(f"{name}: reachable", False, str(error))
         return
     yield Finding(f"{name}: reachable", True, nomad.address)
-    for subject, look in (
-        ("version", lambda: _version(agent)),
-        ("rights", lambda: _rights(nomad)),
-        ("namespace", lambda: _namespace(nomad)),
-        ("oversubscription", lambda: _oversubscription(nomad)),
-        ("consul_retry", lambda: _consul_retry(agent)),
-        ("template functions", lambda: _functions(agent)),
-        ("driver", lambda: _driver(nomad, driver)),
+    agent = cache(nomad.agent)
+    # A team's token need not see the cluster itself, only what is the team's own.
+    for subject, denied, look in (
+        ("version", None, lambda: _version(agent())),
+        ("rights", False, lambda: _rights(nomad)),
+        ("namespace", False, lambda: _namespace(nomad)),
+        ("oversubscription", None, lambda: _oversubscription(nomad)),
+        ("consul_retry", None, lambda: _consul_retry(agent())),
+        ("template functions", None, lambda: _functions(agent())),
+        ("driver", None, lambda: _driver(nomad, driver)),
     ):
-        fine, words = _tried(look)
+        fine, words = _tried(look, denied)
         yield Finding(f"{name}: {subject}", fine, words)
 
 
@@ -61,9 +64,14 @@ def examine_consul(consul: ConsulStore, key: str) -> Iterator[Finding]:
         yield Finding("consul: keys", *_tried(read))
 
 
-def _tried(look: Callable[[], tuple[bool | None, str]]) -> tuple[bool | None, str]:
+def _tried(
+    look: Callable[[], tuple[bool | None, str]], denied: bool | None = False
+) -> tuple[bool | None, str]:
+    """What ``look`` finds; ``denied`` where the token may not look."""
     try:
         return look()
+    except ClusterRefused as error:
+        return (denied if error.status == _FORBIDDEN else False), str(error)
     except ClusterError as error:
         return False, str(error)
 
@@ -87,10 +95,29 @@ def _rights(nomad: Nomad) -> tuple[bool | None, str]:
         raise
     if token.get("Type") == "management":
         return True, "a management token: for people, not for CI or pipelines"
+    # Each is tried on a job that is not there, so nothing is left behind.
+    tries: dict[str, Callable[[], object]] = {
+        "list-jobs": lambda: nomad.jobs(_NOBODY),
+        "read-job": lambda: nomad.job(_NOBODY),
+        "submit-job": lambda: nomad.plan({"ID": _NOBODY, "Name": _NOBODY, "Type": "batch"}),
+        "dispatch-job": lambda: nomad.dispatch(_NOBODY, b"", {}, ""),
+    }
+    lacking = [right for right, attempt in tries.items() if not _may(attempt)]
     names = ", ".join(token.get("Policies") or []) or "none"
-    # A plan needs submit-job and changes nothing, so it tells without a trace.
-    nomad.jobs("mlservice-doctor")
-    return None, f"policies {names}; jobs may be listed. Needed: {', '.join(sorted(_NEEDED))}"
+    if lacking:
+        return False, (
+            f"policies {names}: {', '.join(lacking)} is denied in the namespace "
+            f"'{nomad.namespace}': add it to a policy of the token in NOMAD_TOKEN"
+        )
+    return True, f"policies {names}: {', '.join(tries)}; read-logs shows itself by a job's log"
+
+
+def _may(attempt: Callable[[], object]) -> bool:
+    try:
+        attempt()
+    except ClusterRefused as error:
+        return error.status != _FORBIDDEN
+    return True
 
 
 def _namespace(nomad: Nomad) -> tuple[bool, str]:

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
-from fastapi import FastAPI
+import orjson
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
-from mlservice.contracts import Contract
-from mlservice.door import open_request_side
-from mlservice.gateway.endpoint import PredictEndpoint, Receive, Scope, Send
-from mlservice.gateway.worker_pool import WorkerPool
-from mlservice.live import Live, LiveFollower
+from mlservice.errors import RequestRefused
+from mlservice.gateway import asking
+from mlservice.gateway.admission import Admission
+from mlservice.gateway.docs_page import add_docs
+from mlservice.gateway.endpoint import (
+    PREDICT_PATH,
+    REWARD_PATH,
+    PredictEndpoint,
+    Receive,
+    RewardEndpoint,
+    Scope,
+    Send,
+)
+from mlservice.gateway.openapi import Document, read_document
+from mlservice.gateway.parts import Parts
+from mlservice.gateway.problems import PROBLEM, problem
+from mlservice.live import Live
 from mlservice.settings import Settings
-
-PREDICT_PATH = "/v1/predict"
 
 
 class Gateway:
@@ -25,93 +35,72 @@ class Gateway:
 
     def __init__(self, settings: Settings) -> None:
         """Open the owner's side and the contracts; raises their errors at once."""
-        side = open_request_side(settings.service.package)
-        request = Contract.load(settings.contracts / "request.schema.json")
-        response = Contract.load(settings.contracts / "response.schema.json")
-        path = settings.live_file
-        self.live = LiveFollower(path, settings.live) if path else None
-        self.workers = WorkerPool(side.names)
-        self.predict = PredictEndpoint(settings.gateway, side, request, response, self.workers)
-        self._unlisted: tuple[str, ...] = (settings.gateway.worker,)
-        self._rest = self._make_rest(settings.service.name, request, response)
+        self.parts = Parts(settings)
+        self.admission = Admission(required=settings.access.required)
+        if self.parts.live is not None:
+            self.parts.live.subscribe(self._admit)
+        self.predict = PredictEndpoint(settings.gateway, self.admission, self.parts.answering)
+        self.rewards = RewardEndpoint(settings.gateway, self.admission, self.parts.events)
+        self._rest = self._make_rest(read_document(settings))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection."""
-        if scope["type"] == "http" and scope["path"] == PREDICT_PATH:
+        path = scope["path"] if scope["type"] == "http" else None
+        if path == PREDICT_PATH:
             await self.predict(scope, receive, send)
+        elif path == REWARD_PATH:
+            await self.rewards(scope, receive, send)
         else:
             await self._rest(scope, receive, send)
 
-    def _begin(self) -> asyncio.Task[None] | None:
-        """Know the workers; gives the task that follows the live file, where there is one."""
-        if self.live is None:
-            self.workers.use(self._unlisted)
-            return None
-        self.live.subscribe(self._follow)
-        return asyncio.create_task(self.live.run())
+    @property
+    def draining(self) -> bool:
+        """Whether it answers its last requests."""
+        return self.predict.draining
 
-    def _follow(self, live: Live) -> None:
-        """Use the workers of the file, or the settings' where it has never listed any."""
-        if live.workers is not None:
-            self._unlisted = ()
-        self.workers.use(self._unlisted if live.workers is None else live.workers)
+    def drain(self) -> None:
+        """Close each connection with its next answer from now on."""
+        self.predict.draining = self.rewards.draining = True
 
-    def _make_rest(self, name: str, request: Contract, response: Contract) -> FastAPI:
+    def _admit(self, live: Live) -> None:
+        self.admission.use(live.clients)
+
+    def _make_rest(self, document: Document) -> FastAPI:
         @asynccontextmanager
         async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-            following = self._begin()
+            self.parts.begin()
             yield
-            await self.predict.coalescer.drain()
-            if following:
-                following.cancel()
-            await self.workers.close()
+            await self.parts.close()
 
-        app = FastAPI(title=name, docs_url=None, redoc_url=None, lifespan=lifespan)
+        app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+        app.add_exception_handler(HTTPException, _refuse)
+        add_docs(app, document["info"]["title"])
+        described = orjson.dumps(document)
 
-        @app.get("/live", summary="Whether the process is alive")
+        @app.get("/openapi.json")
+        async def openapi() -> Response:
+            return Response(described, media_type="application/json")
+
+        @app.get("/live")
         async def live() -> dict[str, str]:
             return {"status": "alive"}
 
-        @app.get(
-            "/ready",
-            summary="Whether requests can be answered",
-            responses={503: {"description": "No worker can predict, or the gateway stops"}},
-        )
+        @app.get("/ready")
         async def ready() -> JSONResponse:
-            trouble = "the gateway stops" if self.predict.draining else self.workers.trouble
+            trouble = "the gateway stops" if self.draining else self.parts.answering.trouble
             if trouble:
                 return JSONResponse({"status": "not ready", "reason": trouble}, 503)
             return JSONResponse({"status": "ready"})
 
-        generated = app.openapi
-
-        def openapi() -> dict[str, Any]:
-            document = generated()
-            document["paths"][PREDICT_PATH] = {"post": _operation(request, response)}
-            return document
-
-        app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
         return app
 
 
-def _operation(request: Contract, response: Contract) -> dict[str, Any]:
-    problem = {"content": {"application/problem+json": {"schema": {"type": "object"}}}}
-    return {
-        "summary": "Predict",
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": request.schema}},
-        },
-        "responses": {
-            "200": {
-                "description": "The prediction",
-                "content": {"application/json": {"schema": response.schema}},
-            },
-            "400": {"description": "The body is not JSON", **problem},
-            "413": {"description": "The request is too large", **problem},
-            "422": {"description": "The request breaks its contract", **problem},
-            "500": {"description": "The model has no score for this request", **problem},
-            "503": {"description": "Nobody can predict just now; see Retry-After", **problem},
-            "504": {"description": "The deadline passed", **problem},
-        },
-    }
+async def _refuse(request: Request, error: Exception) -> Response:
+    """The problem details of a path or method that there is not."""
+    assert isinstance(error, HTTPException)  # noqa: S101  # the handler is for these alone
+    missing = error.status_code == 404
+    code = "not_found" if missing else "method_not_allowed"
+    words = "there is no such path: see /docs" if missing else "this path has another method"
+    refused = RequestRefused(error.status_code, code, words)
+    body = problem(refused, asking.request_id(dict(request.scope["headers"])))
+    return Response(body, refused.status, error.headers, PROBLEM.decode())

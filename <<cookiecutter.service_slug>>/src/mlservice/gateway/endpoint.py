@@ -1,87 +1,105 @@
-"""The hot route: POST /v1/predict, as a plain ASGI application.
+"""The hot routes, as plain ASGI applications: POST /v1/predict and POST /v1/rewards.
 
-FastAPI's own machinery would cost more than half of such a request, so this route is put in
-front of it; everything else is FastAPI's. Errors are problem details (RFC 9457).
+FastAPI's own machinery would cost more than half of such a request, so these routes are put in
+front of it; everything else is FastAPI's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import re
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import Any, NamedTuple
 
 import orjson
 
 from mlservice.contracts import Contract, parse
-from mlservice.door import RequestSide
-from mlservice.errors import Fault, RequestRefused, Unavailable
-from mlservice.gateway.coalescer import Coalescer
-from mlservice.gateway.worker_pool import WorkerPool
-from mlservice.protocol.packing import RowPacker
+from mlservice.errors import RequestRefused
+from mlservice.gateway import asking
+from mlservice.gateway.admission import Admission
+from mlservice.gateway.answering import Answered, Answering, Asked
+from mlservice.gateway.one_write import TASK
+from mlservice.gateway.problems import PROBLEM, Headers, headers_of, problem
+from mlservice.observe import metrics
+from mlservice.observe.events import EventLog
 from mlservice.settings import GatewaySettings
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Headers = tuple[tuple[bytes, bytes], ...]
 
-_REQUEST_ID = re.compile(rb"[\w.:-]{1,64}")
-_LONGEST_TIMEOUT_MS = 600_000
+PREDICT_PATH = "/v1/predict"
+REWARD_PATH = "/v1/rewards"
+JSON = b"application/json"
+REWARD = Contract(
+    "reward",
+    {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "What an answer turned out to be worth",
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["request_id", "reward"],
+        "properties": {
+            "request_id": {
+                "description": "That of the answer",
+                "type": "string",
+                "pattern": f"^{asking.REQUEST_ID}$",
+            },
+            "reward": {"type": "number", "minimum": -1e9, "maximum": 1e9},
+        },
+    },
+)
 _READ_ON = 32
+_LEFT = "499"
 log = logging.getLogger("mlservice.gateway")
 
 
-class PredictEndpoint:
-    """Answers one request with one prediction."""
+class _Call(NamedTuple):
+    body: bytes
+    headers: Mapping[bytes, bytes]
+    request_id: str
+    started: float
 
-    def __init__(
-        self,
-        settings: GatewaySettings,
-        side: RequestSide,
-        request: Contract,
-        response: Contract,
-        workers: WorkerPool,
-    ) -> None:
-        """Join the owner's side, the two contracts and the workers."""
-        packer = RowPacker(len(side.names))
+
+class _Endpoint(ABC):
+    """One POST route: its body is bounded, and its errors are problem details."""
+
+    def __init__(self, settings: GatewaySettings, admission: Admission) -> None:
         self._settings = settings
-        self._side = side
-        self._request = request
-        self._response = response
-        self._workers = workers
-        self._packer = packer
-        self.coalescer = Coalescer(
-            workers.predict,
-            max_rows=min(settings.max_batch_rows, packer.most_rows),
-            max_queue=settings.max_queue_rows,
-            max_in_flight=workers.most_in_flight,
-        )
-        workers.on_growth(self.coalescer.wake)
+        self._admission = admission
         self.draining = False
+
+    @abstractmethod
+    async def _answer(self, call: _Call) -> tuple[int, bytes, Headers]:
+        """Status, body and more headers; raises ``RequestRefused``."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one HTTP request."""
-        started = asyncio.get_running_loop().time()
+        started = perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        request_id = _request_id(headers)
-        status, kind = 200, b"application/json"
-        extra: Headers = ()
+        request_id = asking.request_id(headers)
+        kind = JSON
+        scope[TASK] = asyncio.current_task()
         try:
             if scope["method"] != "POST":
                 raise RequestRefused(405, "method_not_allowed", "use POST")
+            self._admission.admit(headers)
             body = await self._body(receive)
-            answer = await self._answer(body, started + self._timeout(headers), request_id)
+            call = _Call(body, headers, request_id, started)
+            status, answer, extra = await self._answer(call)
         except RequestRefused as error:
-            status, kind = error.status, b"application/problem+json"
-            answer = _problem(error, request_id)
-            extra = _headers_of(error)
+            status, kind = error.status, PROBLEM
+            answer, extra = problem(error, request_id), headers_of(error)
+        except asyncio.CancelledError:
+            metrics.ANSWERS.counts[_LEFT,] += 1
+            return
         except Exception:
             log.exception("request %s failed", request_id)
-            status, kind = 500, b"application/problem+json"
-            answer = _problem(RequestRefused(500, "internal", "see the log"), request_id)
+            status, kind, extra = 500, PROBLEM, ()
+            answer = problem(RequestRefused(500, "internal", "see the log"), request_id)
         start: list[tuple[bytes, bytes]] = [
             (b"content-type", kind),
             (b"content-length", b"%d" % len(answer)),
@@ -89,26 +107,9 @@ class PredictEndpoint:
         ]
         if self.draining or status == 413:
             start.append((b"connection", b"close"))
+        metrics.ANSWERS.counts[str(status),] += 1
         await send({"type": "http.response.start", "status": status, "headers": start})
         await send({"type": "http.response.body", "body": answer})
-
-    async def _answer(self, body: bytes, deadline: float, request_id: str) -> bytes:
-        message = parse(body)
-        if faults := self._request.faults(message):
-            raise RequestRefused(422, "invalid_request", "the request breaks its contract", faults)
-        row = self._packer.pack(self._side.features(message))
-        if trouble := self._workers.trouble:
-            raise Unavailable(trouble)
-        score = await self.coalescer.submit(row, deadline)
-        response = {
-            "request_id": request_id,
-            "model_version": score.model_version,
-            "prediction": self._side.respond(score.value),
-        }
-        if faults := self._response.faults(response):
-            log.error("the response to %s breaks its contract: %s", request_id, faults)
-            raise RequestRefused(500, "invalid_response", "the response breaks its contract")
-        return orjson.dumps(response)
 
     async def _body(self, receive: Receive) -> bytes:
         limit = self._settings.max_request_bytes
@@ -123,48 +124,58 @@ class PredictEndpoint:
             size += len(part)
             body = body + part if size <= limit else b""
         if size > limit:
-            raise _too_large(limit)
+            raise RequestRefused(413, "too_large", f"a request may have {limit} bytes")
         if message["type"] == "http.disconnect":
             raise RequestRefused(400, "disconnected", "the caller left before its request ended")
         return body
 
-    def _timeout(self, headers: dict[bytes, bytes]) -> float:
-        """Seconds that the request may take: the caller's wish, else the setting."""
-        wish = headers.get(b"x-request-timeout-ms")
-        if wish is None:
-            return self._settings.deadline_ms / 1000
-        if not wish.isdigit() or not 1 <= int(wish[:9]) <= _LONGEST_TIMEOUT_MS:
-            rule = f"give whole milliseconds from 1 to {_LONGEST_TIMEOUT_MS}"
-            fault = Fault("X-Request-Timeout-Ms", wish.decode("latin-1"), rule)
-            raise RequestRefused(400, "invalid_header", "a header cannot be used", [fault])
-        return int(wish) / 1000
+
+class PredictEndpoint(_Endpoint):
+    """Answers one request with one prediction."""
+
+    def __init__(
+        self, settings: GatewaySettings, admission: Admission, answering: Answering
+    ) -> None:
+        """Answer by ``answering``."""
+        super().__init__(settings, admission)
+        self._answering = answering
+        self._timeout = settings.deadline_ms / 1000
+
+    async def _answer(self, call: _Call) -> tuple[int, bytes, Headers]:
+        timeout = asking.timeout(call.headers, self._timeout)
+        # What the body took to come is the caller's time as well.
+        asked = Asked(call.request_id, asking.user(call.headers), call.started, timeout)
+        answered = await self._answering.answer(call.body, asked)
+        extra: Headers = ()
+        if answered.fallbacks:
+            extra = ((b"x-fallback", ", ".join(answered.fallbacks).encode()),)
+        if b"x-debug-timing" in call.headers:
+            extra = (*extra, (b"server-timing", _timing(answered, asked)))
+        return 200, answered.body, extra
 
 
-def _request_id(headers: dict[bytes, bytes]) -> str:
-    given = headers.get(b"x-request-id")
-    if given and _REQUEST_ID.fullmatch(given):
-        return given.decode()
-    return os.urandom(12).hex()
+class RewardEndpoint(_Endpoint):
+    """Takes what answers turned out to be worth; each becomes an event.
+
+    Whoever counts them uses the first one for each request, so that one may be sent again.
+    """
+
+    def __init__(self, settings: GatewaySettings, admission: Admission, events: EventLog) -> None:
+        """Write to ``events``."""
+        super().__init__(settings, admission)
+        self._events = events
+
+    async def _answer(self, call: _Call) -> tuple[int, bytes, Headers]:
+        message = parse(call.body)
+        if faults := REWARD.faults(message):
+            raise RequestRefused(422, "invalid_reward", "the reward breaks its contract", faults)
+        metrics.REWARDS.inc()
+        self._events.put({"event": "reward", "time": datetime.now(UTC), **message})
+        return 202, orjson.dumps({"request_id": message["request_id"]}), ()
 
 
-def _too_large(limit: int) -> RequestRefused:
-    return RequestRefused(413, "too_large", f"a request may have {limit} bytes")
-
-
-def _headers_of(error: RequestRefused) -> Headers:
-    if isinstance(error, Unavailable):
-        return ((b"retry-after", b"1"),)
-    return ((b"allow", b"POST"),) if error.status == 405 else ()
-
-
-def _problem(error: RequestRefused, request_id: str) -> bytes:
-    return orjson.dumps(
-        {
-            "type": f"urn:mlservice:problem:{error.code}",
-            "title": error.code.replace("_", " "),
-            "status": error.status,
-            "detail": error.detail,
-            "request_id": request_id,
-            "faults": [vars(fault) for fault in error.faults],
-        }
-    )
+def _timing(answered: Answered, asked: Asked) -> bytes:
+    """The stages in milliseconds, and what was left of the time (W3C Server Timing)."""
+    total = perf_counter() - asked.started
+    stages = {**answered.stages, "total": total, "left": asked.timeout - total}
+    return ", ".join(f"{name};dur={s * 1000:.3f}" for name, s in stages.items()).encode()

@@ -10,12 +10,16 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+import ssl
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
 from mlservice.address import listen
+from mlservice.errors import SettingsError
 from mlservice.gateway.app import Gateway
+from mlservice.gateway.one_write import OneWriteProtocol
 from mlservice.observe import metrics
 from mlservice.observe.logs import log_as_json
 from mlservice.settings import Settings
@@ -28,18 +32,20 @@ def serve_gateway(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; raises ``AddressInUse`` and what ``Gateway`` raises."""
     log_as_json(settings.service.name)
     gateway = Gateway(settings)
-    if gateway.live is not None:
-        follower = gateway.live
+    if follower := gateway.parts.live:
         signal.signal(signal.SIGHUP, lambda *_: follower.look_soon())
     metrics.serve_metrics("gateway", settings.gateway.host, settings.gateway.metrics_port)
     with listen("gateway", settings.gateway.host, settings.gateway.port) as listener:
         config = uvicorn.Config(
             gateway,
             loop="uvloop",
-            http="httptools",
+            http=OneWriteProtocol,
             log_config=None,
             access_log=False,
+            proxy_headers=False,
+            server_header=False,
             timeout_graceful_shutdown=_GRACE_SECONDS,
+            **_tls(settings),
         )
         # Without this a full collection shows as a pause in the slowest requests.
         gc.collect()
@@ -50,6 +56,25 @@ def serve_gateway(settings: Settings) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
+def _tls(settings: Settings) -> dict[str, Any]:
+    """Uvicorn's options for TLS, none where it is not set; raises ``SettingsError``."""
+    access = settings.access
+    if not access.tls_cert:
+        return {}
+    files = {"tls_cert": access.tls_cert, "tls_key": access.tls_key}
+    if access.tls_client_ca:
+        files["tls_client_ca"] = access.tls_client_ca
+    paths = {name: settings.folder / file for name, file in files.items()}
+    for name, path in paths.items():
+        if not path.is_file():
+            raise SettingsError(f"[access] {name} = '{path}': there is no such file: name a PEM")
+    found = {"ssl_certfile": paths["tls_cert"], "ssl_keyfile": paths["tls_key"]}
+    if access.tls_client_ca:
+        ca = {"ssl_ca_certs": str(paths["tls_client_ca"]), "ssl_cert_reqs": ssl.CERT_REQUIRED}
+        return {**found, **ca}
+    return found
+
+
 class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, gateway: Gateway, drain: float) -> None:
         super().__init__(config)
@@ -58,9 +83,9 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, _: FrameType | None) -> None:
         """Drain and then stop; a second signal stops at once. uvicorn calls this."""
-        if self._gateway.predict.draining:
+        if self._gateway.draining:
             self.force_exit = self.should_exit = True
             return
-        self._gateway.predict.draining = True
+        self._gateway.drain()
         wait = 0 if sig == signal.SIGINT else self._drain
         asyncio.get_running_loop().call_later(wait, setattr, self, "should_exit", True)

@@ -2,7 +2,8 @@
 
 Health is asked for, not assumed: every half second the standard gRPC health service must say
 SERVING, within a time limit, so that a worker that died, hangs or refuses is known in a second
-and its callers get 503 at once instead of waiting for their deadline.
+and its callers get 503 at once instead of waiting for their deadline. That it is healthy is not
+believed of one whose batches fail all the same: it can be left out for a while.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from mlservice.protocol.predict_pb2 import PredictReply, PredictRequest
 
 _POLL_SECONDS = 0.5
 _POLL_TIMEOUT = 1.0
+_EJECTION_SECONDS = 5.0
+_LONGEST_EJECTION = 60.0
 _OPTIONS = [
     *CHANNEL_OPTIONS,
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -33,24 +36,44 @@ _OPTIONS = [
 log = logging.getLogger("mlservice.gateway")
 
 
+Secure = tuple[grpc.ChannelCredentials, str]
+"""Credentials for a channel, and the name that a worker's certificate must have."""
+
+
+class VersionGone(Unavailable):
+    """No worker of this version can predict any more; nothing was sent to one."""
+
+
 class WorkerLost(Unavailable):
     """The worker did not predict this batch; another one may."""
+
+
+class WorkerBroke(WorkerLost):
+    """The connection broke: the worker may have died, perhaps of this very batch."""
 
 
 class WorkerClient:
     """A worker at one address (host:port); belongs to one event loop."""
 
-    def __init__(self, address: str, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, address: str, version: str, changed: Callable[[], None], secure: Secure | None
+    ) -> None:
         """Open the channel and begin to watch the worker's health.
 
         ``changed`` is called whenever the worker can predict again or no more.
         """
         self.address = address
+        self.version = version
         self.in_flight = 0
+        self.failures = 0
+        self.usual = 0.0
+        """Seconds that its batches take of late; 0 before the first."""
         self.trouble: str | None = f"the worker at {address} has not been asked yet"
         self._changed = changed
+        self._ejection = _EJECTION_SECONDS
+        self._ejected_until = 0.0
         self._stream: BatchStream | None = None
-        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        self._channel = _open_channel(address, secure)
         self._stub = predict_pb2_grpc.PredictorStub(self._channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)
         self._watcher = asyncio.create_task(self._watch())
@@ -77,22 +100,36 @@ class WorkerClient:
         """The reply to ``request`` within ``timeout`` seconds.
 
         Raises ``WorkerLost`` where another worker may answer it, ``RequestRefused`` with status
-        504 past the time and 500 where the worker could not predict.
+        504 past the time and 500 where no worker could.
         """
         self.in_flight += 1
         try:
             async with asyncio.timeout(timeout):
-                return await self._open_stream().ask(request)
+                reply = await self._open_stream().ask(request)
+            self.failures = 0
+            return reply
         except TimeoutError as error:
             raise RequestRefused(
                 504, "deadline_exceeded", "the worker did not answer in time"
             ) from error
         except StreamEnded as error:
-            raise WorkerLost(f"the worker at {self.address} ended its stream") from error
+            self.failures += 1
+            raise WorkerLost("a worker ended its stream") from error
         except grpc.aio.AioRpcError as error:
+            self.failures += 1
             raise self._translated(error) from error
         finally:
             self.in_flight -= 1
+
+    def eject(self) -> None:
+        """Let nobody use it for a while, twice as long as the last time if that was lately."""
+        now = asyncio.get_running_loop().time()
+        if now > self._ejected_until + _LONGEST_EJECTION:
+            self._ejection = _EJECTION_SECONDS
+        self._ejected_until = now + self._ejection
+        self._note(f"failed {self.failures} times in a row: not used for {self._ejection:.0f} s")
+        self._ejection = min(2 * self._ejection, _LONGEST_EJECTION)
+        self.failures = 0
 
     def _open_stream(self) -> BatchStream:
         """The stream to the worker; a new one where the last one has ended."""
@@ -104,11 +141,13 @@ class WorkerClient:
         code = error.code()
         if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
             self._note("does not answer")
-            return WorkerLost(f"the worker at {self.address} does not answer")
+            return WorkerBroke("a worker does not answer")
         log.error("the worker at %s refused a batch: %s %s", self.address, code, error.details())
+        if code is grpc.StatusCode.INVALID_ARGUMENT:
+            return RequestRefused(500, "prediction_failed", "the worker could not predict")
         if code is grpc.StatusCode.FAILED_PRECONDITION:
             return WorkerLost("the worker's model was trained with other features")
-        return RequestRefused(500, "prediction_failed", "the worker could not predict")
+        return WorkerLost("a worker could not predict")
 
     async def _watch(self) -> None:
         request = health_pb2.HealthCheckRequest()
@@ -116,7 +155,10 @@ class WorkerClient:
             try:
                 reply = await self._health.Check(request, timeout=_POLL_TIMEOUT)
                 serving = reply.status == health_pb2.HealthCheckResponse.SERVING
-                self._note(None if serving else "says that it cannot predict")
+                if not serving:
+                    self._note("says that it cannot predict")
+                elif asyncio.get_running_loop().time() >= self._ejected_until:
+                    self._note(None)
             except grpc.aio.AioRpcError as error:
                 self._note(f"does not answer ({error.code().name})")
             await asyncio.sleep(_POLL_SECONDS)
@@ -130,3 +172,12 @@ class WorkerClient:
             level = logging.WARNING if words else logging.INFO
             log.log(level, "the worker at %s %s", self.address, words or "is ready")
             self._changed()
+
+
+def _open_channel(address: str, secure: Secure | None) -> grpc.aio.Channel:
+    if secure is None:
+        return grpc.aio.insecure_channel(address, options=_OPTIONS)
+    credentials, name = secure
+    # Workers come and go by address; their certificates share a name.
+    options = [*_OPTIONS, ("grpc.ssl_target_name_override", name)]
+    return grpc.aio.secure_channel(address, credentials, options=options)

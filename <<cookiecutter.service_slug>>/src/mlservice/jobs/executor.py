@@ -6,6 +6,7 @@ crash of the pipeline, and what works here works in the container, since the com
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
@@ -22,6 +23,7 @@ from mlservice.jobs.job import Job
 from mlservice.jobs.run import JobCall
 
 _TAIL_LINES = 8
+_PATIENCE_SECONDS = 3.0
 
 
 class Executor(Protocol):
@@ -51,7 +53,8 @@ class LocalExecutor:
         self._logs.mkdir(parents=True, exist_ok=True)
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
         name = re.sub(r"[^\w.=-]+", "_", call.output)[-80:]
-        log = self._logs / f"{stamp}-{name}-{os.getpid()}.log"
+        unique = hashlib.sha256(call.output.encode()).hexdigest()[:8]
+        log = self._logs / f"{stamp}-{name}-{unique}-{os.getpid()}.log"
         command = [sys.executable, "-m", "mlservice", "job", job.name, "--call", call.encode()]
         with log.open("wb") as file, self._lock:
             if self._closed:
@@ -66,11 +69,19 @@ class LocalExecutor:
             raise JobError(f"job '{job.name}' {_ending(code)}; its log is {log}\n{_tail(log)}")
 
     def close(self) -> None:
-        """See ``Executor``."""
+        """See ``Executor``; a job that does not end when it is told to is killed."""
         with self._lock:
             self._closed = True
-            for process in list(self._running):
-                process.terminate()
+            running = list(self._running)
+        for process in running:
+            process.terminate()
+        end = time.monotonic() + _PATIENCE_SECONDS
+        for process in running:
+            try:
+                process.wait(max(0.0, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def _ending(code: int) -> str:

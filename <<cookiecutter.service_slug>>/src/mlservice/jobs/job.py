@@ -10,12 +10,12 @@ What the function returns are its metrics.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
-import re
 import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,6 @@ from pydantic import TypeAdapter, ValidationError
 from mlservice.errors import JobError
 
 _JOBS: dict[str, Job] = {}
-_IMPORT = re.compile(r"^\s*(?:from|import)\s+([\w.]+)(?:\s+import\s+([^#\n]+))?", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -154,16 +153,38 @@ def _check(declared: Job) -> None:
 
 def _closure(module: str, package: str) -> dict[str, Path]:
     """The source files of ``module`` and of what it imports from ``package``, by module name."""
+    start = Path(str(sys.modules[module].__file__))
+    root = start.parents[module.count(".") + (start.name == "__init__.py")]
     found: dict[str, Path] = {}
-    todo = [module]
+    todo = {module}
     while todo:
         name = todo.pop()
-        file = getattr(sys.modules.get(name), "__file__", None)
+        file = _source(root, name)
         if name in found or file is None:
             continue
-        found[name] = Path(file)
-        for base, names in _IMPORT.findall(found[name].read_text("utf-8")):
-            full = f"{package}.{base.strip('.')}".rstrip(".") if base.startswith(".") else base
-            if full == package or full.startswith(f"{package}."):
-                todo += [full, *(f"{full}.{part}" for part in re.findall(r"\w+", names))]
+        found[name] = file
+        folder = name if file.name == "__init__.py" else name.rpartition(".")[0]
+        for imported in _imports(ast.parse(file.read_bytes()), folder):
+            parts = imported.split(".")
+            if parts[0] == package:
+                todo |= {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
     return found
+
+
+def _source(root: Path, module: str) -> Path | None:
+    """The file of ``module``, whose package lies in ``root``; None where it is no module."""
+    base = root.joinpath(*module.split("."))
+    files = (base / "__init__.py", base.with_suffix(".py"))
+    return next((file for file in files if file.is_file()), None)
+
+
+def _imports(tree: ast.AST, folder: str) -> Iterator[str]:
+    """Whatever is imported in ``tree``, a module of the package ``folder``, by its full name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = folder.split(".")
+            above = parts[: len(parts) + 1 - node.level] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)

@@ -82,10 +82,10 @@ class NomadExecutor:
         running, number = self._take_known(call.output)
         failures = 0
         while not self._complete(call):
-            child, created = running or self._child(call, size, number)
+            child = running or self._child(call, size, number)
             running = None
             self._stop_if_cancelled(child)
-            self._watcher.wait(child, created)
+            self._watcher.wait(child)
             if self._complete(call):
                 break
             ending = self._patiently(partial(read_ending, self._nomad, child))
@@ -129,16 +129,16 @@ class NomadExecutor:
     def _complete(self, call: JobCall) -> bool:
         return self._store.exists(f"{call.output}/{MANIFEST_NAME}")
 
-    def _child(self, call: JobCall, size: int, number: int) -> tuple[str, int]:
-        """A child for the call and the index it was made at; one that died before is no use."""
+    def _child(self, call: JobCall, size: int, number: int) -> str:
+        """A child for the call; one that died before is no use."""
         for attempt in range(number, number + _MOST_REPLAYS):
             found = self._dispatch(call, size, attempt)
             if not found.replayed:
-                return found.child, found.index
+                return found.child
             job = self._patiently(partial(self._nomad.job, found.child))
             if job is not None and job["Status"] != "dead":
                 log.info("%s runs already and is waited for", found.child)
-                return found.child, found.index
+                return found.child
         raise JobError(
             f"job '{call.job}': Nomad answers {_MOST_REPLAYS} dispatches with dead children: "
             "collect its garbage (`nomad system gc`) and run again"
@@ -173,7 +173,7 @@ class NomadExecutor:
             log.debug("%s is there already", key)
         return json.dumps({"stored": key}).encode()
 
-    def _take_known(self, output: str) -> tuple[tuple[str, int] | None, int]:
+    def _take_known(self, output: str) -> tuple[str | None, int]:
         """A running child for the output that an earlier run left, and the number of dead ones."""
         with self._lock:
             if self._known is None:
@@ -182,7 +182,7 @@ class NomadExecutor:
         running = next((child for child, alive in children if alive), None)
         if running:
             log.info("%s runs already and is waited for", running)
-        return (running, 0) if running else None, sum(not alive for _, alive in children)
+        return running, sum(not alive for _, alive in children)
 
     def _list_children(self) -> dict[str, list[tuple[str, bool]]]:
         found, _ = self._nomad.jobs(f"{self._service}-job-", meta=True)

@@ -3,7 +3,8 @@
 A listing of the children that are not dead is as long as there are jobs in flight, however many
 have run, so a grid of thousands costs what its pool costs. What has left the listing has ended:
 whether well is not asked here, since a batch job is dead after a success and a failure alike,
-and one that was garbage-collected is in no listing at all.
+and one that was garbage-collected is in no listing at all. A listing says nothing of a child that
+was waited for only after it was asked for, so the next one does not block.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ log = logging.getLogger("mlservice.pipeline")
 @dataclass(eq=False)
 class _Waiting:
     child: str
-    created: int
+    seen: bool = False
     done: threading.Event = field(default_factory=threading.Event)
     error: MlserviceError | None = None
     pending_since: float | None = None
@@ -52,13 +53,13 @@ class ChildWatcher:
         self._thread: threading.Thread | None = None
         self._given_up: MlserviceError | None = None
 
-    def wait(self, child: str, created: int) -> None:
-        """Return when ``child``, made at the index ``created`` (0: before now), has ended.
+    def wait(self, child: str) -> None:
+        """Return when ``child`` has ended.
 
         Raises ``JobError`` with Nomad's reason where no node takes it for too long, and
         ``ClusterError`` where Nomad stays away or says no.
         """
-        waiting = _Waiting(child, created)
+        waiting = _Waiting(child)
         with self._lock:
             if self._given_up:
                 raise self._given_up
@@ -81,16 +82,17 @@ class ChildWatcher:
     def _watch(self) -> None:
         index, away_since, pause = 0, None, _PAUSE_SECONDS
         while self._any_left():
+            asked = self._snapshot()
+            if not all(waiting.seen for waiting in asked):
+                index = 0
             try:
                 found, newest = self._nomad.jobs(
                     self._prefix, where=_NOT_DEAD, index=index, wait=self._wait_seconds()
                 )
-                if newest < index:  # Nomad was restored: what it numbered before means nothing
-                    self._forget_indexes()
-                    index = 0
-                    continue
-                self._compare({job["ID"]: job["Status"] for job in found}, newest)
-                index, away_since, pause = newest, None, _PAUSE_SECONDS
+                self._compare({job["ID"]: job["Status"] for job in found}, asked)
+                # An index that went backwards is of a Nomad that was restored: ask it anew.
+                index = 0 if newest < index else newest
+                away_since, pause = None, _PAUSE_SECONDS
             except ClusterAway as error:
                 away_since = away_since or time.monotonic()
                 pause = min(_LONGEST_PAUSE, pause * 2)
@@ -117,17 +119,12 @@ class ChildWatcher:
         with self._lock:
             return list(self._waiting)
 
-    def _forget_indexes(self) -> None:
-        for waiting in self._snapshot():
-            waiting.created = 0
-
-    def _compare(self, alive: dict[str, str], index: int) -> None:
-        for waiting in self._snapshot():
+    def _compare(self, alive: dict[str, str], asked: list[_Waiting]) -> None:
+        for waiting in asked:
             status = alive.get(waiting.child)
+            waiting.seen = status is not None
             if status is None:
-                # A listing from before the child was made says nothing of it.
-                if index >= waiting.created:
-                    self._end([waiting], None)
+                self._end([waiting], None)
             elif status == "pending":
                 self._look_at_placement(waiting)
             else:
@@ -162,8 +159,9 @@ class ChildWatcher:
 
     def _end(self, several: list[_Waiting], error: MlserviceError | None) -> None:
         with self._lock:
-            self._waiting.difference_update(several)
-        for waiting in several:
+            ended = self._waiting.intersection(several)  # not who was let go meanwhile
+            self._waiting -= ended
+        for waiting in ended:
             waiting.error = error
             waiting.done.set()
 

@@ -8,39 +8,75 @@ has no effect is worse than none.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+)
 
 from mlservice.errors import LiveError
+from mlservice.live.clients import Client, ClientName
 from mlservice.live.faults import explain
+from mlservice.live.flags import FlagSet
 from mlservice.live.record import ModelRecord
+from mlservice.live.routing import Routing, Version
 
+STABLE = "stable"
 _HIGHEST_PORT = 65535
+
+
+class ListedWorker(BaseModel):
+    """A worker that a gateway may use, and the version for which it answers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    address: str
+    version: Version = STABLE
+
+    @field_validator("address")
+    @classmethod
+    def _host_and_port(cls, address: str) -> str:
+        host, _, port = address.rpartition(":")
+        digits = port.isascii() and port.isdigit()
+        if not host.strip() or not digits or not 1 <= int(port) <= _HIGHEST_PORT:
+            raise ValueError(f"'{address}' is no address: give host:port, such as 10.0.0.7:8001")
+        return address
+
+
+def _in_short(value: Any) -> Any:
+    """A worker that is given by its address alone is a stable one."""
+    return {"address": value} if isinstance(value, str) else value
+
+
+_Worker = Annotated[ListedWorker, BeforeValidator(_in_short)]
+_Url = Annotated[str, Field(pattern="^https?://[^/]")]
 
 
 class Live(BaseModel):
     """What the live file says.
 
-    ``model`` is the one that workers shall serve, None before the first. ``workers`` are the
-    addresses (host:port) that a gateway may use, None where the file has no such section.
+    ``model`` is the one that workers shall serve, None before the first. ``workers`` are those
+    that a gateway may use (host:port alone stands for a stable one), None where the file has no
+    such section. ``routing`` says which version gets which share, ``toggles`` are the feature
+    flags, ``upstreams`` the base URLs of the services that requests are enriched from, by name:
+    those of their instances, asked in turn. ``clients`` are the callers that are let in, None for
+    everybody.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1]
     model: ModelRecord | None = None
-    workers: tuple[str, ...] | None = None
-
-    @field_validator("workers")
-    @classmethod
-    def _addresses(cls, workers: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        for worker in workers or ():
-            host, _, port = worker.rpartition(":")
-            digits = port.isascii() and port.isdigit()
-            if not host.strip() or not digits or not 1 <= int(port) <= _HIGHEST_PORT:
-                raise ValueError(f"'{worker}' is no address: give host:port, such as 10.0.0.7:8001")
-        return workers
+    workers: tuple[_Worker, ...] | None = None
+    routing: Routing | None = None
+    toggles: FlagSet | None = None
+    upstreams: dict[str, tuple[_Url, ...]] = {}
+    clients: dict[ClientName, Client] | None = None
 
 
 def read_live(path: Path) -> Live:

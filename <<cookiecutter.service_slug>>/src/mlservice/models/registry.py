@@ -1,8 +1,10 @@
 """Which model serves, in Consul: one key that the live files are rendered from, and a history.
 
 ``mlservice/SERVICE/model`` holds the model that serves; ``mlservice/SERVICE/models/VERSION`` holds
-each that ever did. The first is written before the second, so that a publisher that dies in
-between leaves a model that serves and is entered by the next run, and no entry that never served.
+each that ever did. (Workers that answer for another version than "stable" have the same below
+``mlservice/SERVICE/versions/NAME``.) The first is written before the second, so that a publisher
+that dies in between leaves a model that serves and is entered by the next run, and no entry that
+never served.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Literal
 
 from mlservice.cluster import ConsulStore
 from mlservice.errors import ClusterError
-from mlservice.live import ModelRecord
+from mlservice.live import STABLE, ModelRecord
 
 NO_MODEL = "null"
 _MOST_CONFLICTS = 20
@@ -31,11 +33,13 @@ class Listed:
 class Registry:
     """The published models of one service."""
 
-    def __init__(self, consul: ConsulStore, service: str) -> None:
-        """Keep where they are."""
+    def __init__(self, consul: ConsulStore, service: str, serves: str = STABLE) -> None:
+        """Keep where they are: the models of the workers that answer for the version ``serves``."""
+        more = "" if serves == STABLE else f"/versions/{serves}"
+        place = f"mlservice/{service}{more}"
         self.consul = consul
-        self.key = f"mlservice/{service}/model"
-        self._history = f"mlservice/{service}/models/"
+        self.key = f"{place}/model"
+        self._history = f"{place}/models/"
 
     def current(self) -> ModelRecord | None:
         """The model that serves; None before the first."""

@@ -16,6 +16,8 @@ def log_as_json(service: str) -> None:
 def log_as_text() -> None:
     """Log everything from INFO on to standard error as plain lines."""
     _install(logging.Formatter("%(message)s"))
+    # Says that it looks for fonts.
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
     # Says which settings it loaded, while it is imported.
     logging.getLogger("luigi-interface").setLevel(logging.WARNING)
 

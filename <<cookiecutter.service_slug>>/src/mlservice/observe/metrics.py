@@ -1,4 +1,4 @@
-"""The metrics of gateway and worker, and the port on which they are read.
+"""The metrics of gateway, queue and worker, and the port on which they are read.
 
 They stand together, so that their names are found in one place. The port is one of its own:
 what a service says of itself is not for its callers.
@@ -6,10 +6,15 @@ what a service says of itself is not for its callers.
 
 from __future__ import annotations
 
+from collections import Counter as Counts
+from collections.abc import Mapping
+from functools import partial
+
 import prometheus_client
 from prometheus_client import Counter, Gauge, Info, Summary
 
 from mlservice.errors import AddressInUse
+from mlservice.observe.hot import HotCounter, HotHistogram
 
 LIVE_RELOADS = Counter("mlservice_live_reloads", "Times that a new live file was taken")
 LIVE_REFUSALS = Counter("mlservice_live_refusals", "Times that a live file could not be used")
@@ -25,13 +30,89 @@ SWAP_SECONDS = Summary("mlservice_model_swap_seconds", "Time from seeing a model
 MODEL = Info("mlservice_model", "The model that is served")
 WORKERS = Gauge("mlservice_workers", "Workers that can be used")
 WORKERS_KNOWN = Gauge("mlservice_workers_known", "Workers that are known, healthy or not")
+EJECTIONS = Counter("mlservice_worker_ejections", "Times that a failing worker was left out")
 BATCH_RETRIES = Counter("mlservice_batch_retries", "Batches that were sent to a second worker")
+RETRIES_REFUSED = Counter(
+    "mlservice_retries_refused", "Retries that the budget did not allow", ["of"]
+)
+SHED = Counter("mlservice_requests_shed", "Requests refused because too many waited")
+ANSWERS = HotCounter(
+    "mlservice_requests",
+    "Requests by their HTTP status; 499 (nginx's) where the caller left before the answer",
+    "status",
+)
+STAGE_SECONDS = HotHistogram(
+    "mlservice_stage_seconds",
+    "Time of a request in each stage",
+    "stage",
+    bounds=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
+)
+CLIENT_REQUESTS = HotCounter(
+    "mlservice_client_requests",
+    "Requests by client, and whether they were admitted, limited or refused",
+    "client",
+    "outcome",
+)
+VERSION_REQUESTS = HotCounter(
+    "mlservice_version_requests", "Requests by the version that answered", "version"
+)
+VERSION_FALLBACKS = Counter(
+    "mlservice_version_fallbacks", "Requests answered by another version than theirs", ["version"]
+)
+SHARE_ASKED = Gauge(
+    "mlservice_version_share_asked", "Share of the requests that the policy asks for", ["version"]
+)
+SHARE_OBSERVED = Gauge(
+    "mlservice_version_share_observed", "Share since the policy's last change", ["version"]
+)
+STATISTICS_REFUSALS = Counter(
+    "mlservice_statistics_refusals", "Times that a bandit's statistics could not be had or used"
+)
+STATISTICS_GOOD = Gauge(
+    "mlservice_statistics_good_timestamp_seconds", "When the statistics in use were made"
+)
+TOGGLE_FAULTS = Counter("mlservice_toggle_faults", "Toggles that could not be evaluated", ["flag"])
+BREAKER = Gauge(
+    "mlservice_upstream_breaker", "Breaker: 0 closed, 1 half open, 2 open", ["upstream"]
+)
+BREAKER_OPENS = Counter("mlservice_upstream_breaker_opens", "Times it opened", ["upstream"])
+UPSTREAM_ANSWERS = HotCounter(
+    "mlservice_upstream_answers",
+    "Answers of an upstream by their source: call, cache, shared (another request's call), or "
+    "why the fallback was taken",
+    "upstream",
+    "source",
+)
+EVENTS = Counter("mlservice_events", "Events written")
+EVENTS_LOST = Counter("mlservice_events_lost", "Events that could not be kept")
+QUEUE_MESSAGES = Counter(
+    "mlservice_queue_messages",
+    "Messages by what came of them: answered, refused and failed (also dead-lettered), expired",
+    ["outcome"],
+)
+QUEUE_IN_FLIGHT = Gauge("mlservice_queue_in_flight", "Messages read and not answered yet")
+QUEUE_WAITS = Counter("mlservice_queue_waits", "Times that a message waited for a worker")
+QUEUE_LAG = Gauge("mlservice_queue_lag", "Messages of a partition not answered yet", ["partition"])
+REWARDS = Counter("mlservice_rewards", "Rewards taken")
+
+
+def say_shares(asked: Mapping[str, float], seen: Counts[str]) -> None:
+    """Show the shares that are ``asked`` for beside those of the requests counted in ``seen``."""
+    SHARE_ASKED.clear()
+    SHARE_OBSERVED.clear()
+    for version, share in asked.items():
+        SHARE_ASKED.labels(version).set(share)
+        SHARE_OBSERVED.labels(version).set_function(partial(_share, seen, version))
+
+
+def _share(seen: Counts[str], version: str) -> float:
+    return seen[version] / max(1, seen.total())
 
 
 def serve_metrics(side: str, host: str, port: int) -> None:
     """Answer Prometheus on ``port`` in a thread of its own; 0: do not.
 
-    ``side`` is "gateway" or "worker". Raises ``AddressInUse``.
+    ``side`` is "gateway", "queue" or "worker". Raises ``AddressInUse``.
     """
     if port == 0:
         return

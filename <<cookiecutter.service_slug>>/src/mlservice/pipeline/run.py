@@ -95,14 +95,14 @@ def run_pipeline(task: Task, workers: int) -> Outcome:
 
     Raises ``PipelineError`` that says which task failed, why, and where its log is.
     """
-    missing = [status.name for status in status_of(task) if not status.complete]
+    missing = sum(not status.complete for status in status_of(task, beyond_complete=False))
     if not missing:
         return Outcome(task.output().open(), ran=0)
-    log.info("%d of the pipeline's tasks are to run", len(missing))
+    log.info("%d of the pipeline's tasks are to run", missing)
     build(task, workers=workers, runtime=task.runtime)
     if not task.complete():
         raise PipelineError(_explain(task, task.runtime, LuigiStatusCode.NOT_RUN))
-    return Outcome(task.output().open(), ran=len(missing))
+    return Outcome(task.output().open(), ran=missing)
 
 
 def build(task: luigi.Task, *, workers: int, runtime: Runtime) -> None:
@@ -128,8 +128,11 @@ def build(task: luigi.Task, *, workers: int, runtime: Runtime) -> None:
         raise PipelineError(_explain(task, runtime, result.status))
 
 
-def status_of(task: Task) -> list[TaskStatus]:
-    """The tasks that ``task`` needs and itself, root first, each once."""
+def status_of(task: Task, *, beyond_complete: bool = True) -> list[TaskStatus]:
+    """The tasks that ``task`` needs and itself, root first, each once.
+
+    ``beyond_complete`` also looks at what a complete one needed, which no run would.
+    """
     seen: set[str] = set()
 
     def walk(current: Task, depth: int) -> Iterator[TaskStatus]:
@@ -137,8 +140,9 @@ def status_of(task: Task) -> list[TaskStatus]:
             return
         seen.add(current.task_id)
         target = current.output()
-        yield TaskStatus(depth, str(current), target.exists(), target.uri)
-        for required in current.requires():
+        complete = target.exists()
+        yield TaskStatus(depth, str(current), complete, target.uri)
+        for required in current.requires() if beyond_complete or not complete else ():
             yield from walk(required, depth + 1)
 
     return list(walk(task, 0))

@@ -108,7 +108,6 @@ class Task(luigi.Task):
     def call(self) -> JobCall:
         """The call of the job that makes this task's artifact."""
         declared = self.declared_job
-        values = json.loads(json.dumps(self.param_kwargs, default=str))
         return JobCall(
             job=declared.name,
             task=self.task_family,
@@ -117,8 +116,14 @@ class Task(luigi.Task):
             inputs={
                 name: [task.output().uri for task in tasks] for name, tasks in self._tasks().items()
             },
-            parameters=values,
+            parameters=self.values,
         )
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The values of the task's parameters, as they stand in a manifest."""
+        found: dict[str, Any] = json.loads(json.dumps(self.param_kwargs, default=str))
+        return found
 
     @property
     def declared_job(self) -> Job:

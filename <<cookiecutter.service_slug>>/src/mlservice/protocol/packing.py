@@ -14,9 +14,18 @@ MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 """Largest message on either end; a batch is split so that it stays below."""
 
 _ENVELOPE_BYTES = 1024
+_KEEPALIVE_MS = 30_000
 CHANNEL_OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # A connection that a firewall forgot in an idle hour is noticed within 40 s, not at the next
+    # request. The server must allow what the client does, or it ends the connection.
+    ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", _KEEPALIVE_MS // 3),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.min_ping_interval_without_data_ms", _KEEPALIVE_MS // 2),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", _KEEPALIVE_MS // 2),
 ]
 
 

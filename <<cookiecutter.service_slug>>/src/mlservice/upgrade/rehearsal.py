@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mlservice.errors import UpgradeError
-from mlservice.upgrade.answers import ANSWERS_FILE, Answers, dump
+from mlservice.upgrade.answers import ANSWERS_FILE, Answers, dump, read_answers
 from mlservice.upgrade.copier import Copier
 from mlservice.upgrade.git import Git, clean_environment
 from mlservice.upgrade.trees import Tree, read_tree, store_tree
@@ -68,7 +68,24 @@ def rehearse(
         lambda: copier.render(answers.source, answers.commit, before, old),
         lambda: copier.update(service.folder, newest, data),
     )
+    _check_data(data, answers, read_answers(new), newest)
     return _observe(clone, service, place.prefix, old, new)
+
+
+def _check_data(data: Mapping[str, str], answers: Answers, rendered: Answers, newest: str) -> None:
+    """Refuse what ``--data`` cannot answer, which copier would take in silence."""
+    asked = rendered.values
+    if unknown := sorted(data.keys() - asked.keys()):
+        raise UpgradeError(
+            f"--data {', '.join(unknown)}: {newest} asks no such question "
+            f"(it asks {', '.join(asked)})"
+        )
+    slug = answers.values.get("service_slug")
+    if data.get("service_slug", slug) != slug:
+        raise UpgradeError(
+            f"--data service_slug={data['service_slug']}: a service keeps its name ({slug}), on "
+            "which its package, jobs and Consul keys hang: start a new one and move your files"
+        )
 
 
 def find_markers(git: Git) -> list[str]:

@@ -27,6 +27,7 @@ from mlservice.observe import metrics
 from mlservice.observe.logs import log_as_json
 from mlservice.protocol import predict_pb2_grpc
 from mlservice.protocol.packing import CHANNEL_OPTIONS
+from mlservice.protocol.tls import server_credentials
 from mlservice.settings import Settings, WorkerSettings
 from mlservice.worker.predictor import Predictor
 from mlservice.worker.servicer import PredictServicer
@@ -63,7 +64,11 @@ async def _serve(settings: Settings, predictor: Predictor, fetch: Fetch | None) 
     host, port = settings.worker.host, settings.worker.port
     # gRPC's own error does not say why; this one does.
     listen("worker", host, port).close()
-    server.add_insecure_port(f"{host}:{port}")
+    credentials = server_credentials(settings.internal_tls, settings.folder)
+    if credentials:
+        server.add_secure_port(f"{host}:{port}", credentials)
+    else:
+        server.add_insecure_port(f"{host}:{port}")
     # A health service says SERVING until it is told otherwise.
     await servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
     await server.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -17,7 +18,10 @@ from .model import Model, predict, save
 
 @job(memory_mb=(300, 900))
 def fit(hours: list[Path], output: Path, *, slope: float, padding: int = 0) -> dict[str, float]:
-    """Write a model with the slope, and check it; TOY_FAIL, TOY_EAT and TOY_WAIT make trouble."""
+    """Write a model with the slope, and check it; TOY_* make trouble."""
+    if os.environ.get("TOY_DEAF"):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        print("deaf", flush=True)
     if os.environ.get("TOY_FAIL"):
         raise ValueError("the data of this hour are broken")
     eaten = np.ones(int(os.environ.get("TOY_EAT", "0")) * 1024 * 1024, dtype=np.uint8)

@@ -1,0 +1,93 @@
+"""A small statistics service over the event files of this machine: a bandit's on a laptop.
+
+A cluster's gateways ask the same JSON of something that sees the events of all of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from mlservice.address import listen
+from mlservice.bandit.statistics import Statistics
+from mlservice.bandit.tally import Tally
+from mlservice.errors import StatisticsError
+from mlservice.observe.logs import log_as_json
+from mlservice.settings import Settings
+
+PATH = "/v1/statistics"
+_HOUR = 3600
+log = logging.getLogger("mlservice.statistics")
+
+
+def serve_statistics(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; raises ``StatisticsError`` where no events are kept."""
+    log_as_json(settings.service.name)
+    app = make_app(settings)
+    with listen("rewards", "127.0.0.1", settings.rewards.port) as listener:
+        uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False)).run([listener])
+
+
+def make_app(settings: Settings) -> Starlette:
+    """The service as an ASGI application; raises ``StatisticsError``."""
+    if settings.events_folder is None:
+        raise StatisticsError("[events] folder is empty, so there is nothing to count: set one")
+    rewards = settings.rewards
+    tally = Tally(rewards.window_hours * _HOUR, rewards.half_life_hours * _HOUR, rewards.missing)
+    files = EventFiles(settings.events_folder)
+
+    lock = threading.Lock()  # two gateways that ask at the same moment are answered in threads
+
+    def statistics(_: Request) -> JSONResponse:
+        with lock:
+            for event in files.new():
+                try:
+                    tally.add(event)
+                except (KeyError, TypeError, ValueError):
+                    tally.strange += 1
+            now = time.time()
+            arms = tally.arms(now)
+            unused = {"doubles": tally.doubles, "late": tally.late, "strange": tally.strange}
+        found = Statistics(format=1, created=datetime.fromtimestamp(now, UTC), versions=arms)
+        headers = {f"X-{name}": str(count) for name, count in unused.items()}
+        return JSONResponse(found.model_dump(mode="json"), headers=headers)
+
+    return Starlette(routes=[Route(PATH, statistics)])
+
+
+class EventFiles:
+    """Reads what was added to the event files of a folder since the last time."""
+
+    def __init__(self, folder: Path) -> None:
+        """Begin with all that is there."""
+        self._folder = folder
+        self._read: dict[Path, int] = {}
+
+    def new(self) -> Iterator[dict[str, Any]]:
+        """Each new whole line, the files in the order of their names."""
+        for path in sorted(self._folder.glob("events-*.jsonl")):
+            try:
+                with path.open("rb") as file:
+                    file.seek(self._read.get(path, 0))
+                    content = file.read()
+            except FileNotFoundError:
+                continue  # removed for its age a moment ago
+            whole = content.rfind(b"\n") + 1
+            self._read[path] = self._read.get(path, 0) + whole
+            for line in content[:whole].splitlines():
+                try:
+                    yield orjson.loads(line)
+                except orjson.JSONDecodeError:
+                    log.error("%s: a line is no event: %.80r", path, line)

@@ -1,0 +1,136 @@
+"""Counts what the answers of each version were worth, from predictions and rewards in any order.
+
+A reward belongs to the request that it names, and its first one counts: a second one, one that
+comes after the window and one whose prediction was never seen change nothing but their own
+count. Answers that were given on a fallback are left out, since they do not say what a version
+is worth.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from mlservice.bandit.statistics import Arm
+
+_MOST_ORPHANS = 100_000
+Missing = Literal["ignore", "zero"]
+
+
+@dataclass
+class _Sums:
+    count: float = 0.0
+    sum: float = 0.0
+    squares: float = 0.0
+    at: float = -math.inf
+
+    def add(self, reward: float, moment: float, half_life: float) -> None:
+        self.move(moment, half_life)
+        weight = _faded(self.at - moment, half_life)
+        self.count += weight
+        self.sum += weight * reward
+        self.squares += weight * reward**2
+
+    def move(self, moment: float, half_life: float) -> None:
+        """Let the sums age until ``moment``."""
+        if moment > self.at:
+            factor = _faded(moment - self.at, half_life)
+            self.count *= factor
+            self.sum *= factor
+            self.squares *= factor
+            self.at = moment
+
+
+def _faded(seconds: float, half_life: float) -> float:
+    """What is left after ``seconds`` of something that is worth 1; all, where nothing fades."""
+    if not half_life:
+        return 1.0
+    return 0.5 ** (seconds / half_life) if math.isfinite(seconds) else 0.0
+
+
+@dataclass
+class Tally:
+    """Sums for each version; ``window`` and ``half_life`` are seconds, a half-life of 0 is none.
+
+    ``missing`` says what a prediction without a reward is worth once its window is over: nothing
+    at all, or a reward of 0. ``doubles``, ``late`` and ``strange`` count what was not used.
+    """
+
+    window: float
+    half_life: float = 0.0
+    missing: Missing = "ignore"
+    doubles: int = 0
+    late: int = 0
+    strange: int = 0
+    _sums: dict[str, _Sums] = field(default_factory=dict)
+    _waiting: OrderedDict[str, tuple[str, float]] = field(default_factory=OrderedDict)
+    _settled: OrderedDict[str, float] = field(default_factory=OrderedDict)
+    _orphans: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
+
+    def add(self, event: Mapping[str, Any]) -> None:
+        """Take one event; others than predictions and rewards are passed over."""
+        kind = event.get("event")
+        if kind not in ("prediction", "reward"):
+            return
+        moment = datetime.fromisoformat(event["time"]).timestamp()
+        request = event["request_id"]
+        if kind == "reward":
+            self._reward(request, float(event["reward"]), moment)
+        elif not event["fallbacks"] and event["version"] == event["assigned"]:
+            self._predict(request, event["assigned"], moment)
+
+    def arms(self, now: float) -> dict[str, Arm]:
+        """The sums at the moment ``now`` (seconds since 1970)."""
+        self._close(now)
+        arms = {}
+        for version, sums in self._sums.items():
+            sums.move(now, self.half_life)
+            arms[version] = Arm(count=sums.count, sum=sums.sum, squares=sums.squares)
+        return arms
+
+    def _predict(self, request: str, version: str, moment: float) -> None:
+        if request in self._waiting or request in self._settled:
+            return  # the same request again: its first answer counts
+        self._sums.setdefault(version, _Sums())
+        self._waiting[request] = (version, moment)
+        if orphan := self._orphans.pop(request, None):
+            self._reward(request, *orphan)
+
+    def _reward(self, request: str, reward: float, moment: float) -> None:
+        if request in self._settled:
+            if moment - self._settled[request] > self.window:
+                self.late += 1
+            else:
+                self.doubles += 1
+        elif request not in self._waiting:
+            if request in self._orphans:
+                self.doubles += 1
+            else:
+                self._orphans[request] = (reward, moment)
+            if len(self._orphans) > _MOST_ORPHANS:
+                self._orphans.popitem(last=False)
+                self.strange += 1
+        elif moment - self._waiting[request][1] > self.window:
+            self.late += 1
+        else:
+            version, predicted = self._waiting.pop(request)
+            self._settled[request] = predicted
+            self._sums[version].add(reward, predicted, self.half_life)
+
+    def _close(self, now: float) -> None:
+        """Wait no longer for what is past its window."""
+        end = now - self.window
+        while self._waiting and next(iter(self._waiting.values()))[1] < end:
+            request, (version, predicted) = self._waiting.popitem(last=False)
+            self._settled[request] = predicted
+            if self.missing == "zero":
+                self._sums[version].add(0.0, predicted, self.half_life)
+        while self._settled and next(iter(self._settled.values())) < end - self.window:
+            self._settled.popitem(last=False)
+        while self._orphans and next(iter(self._orphans.values()))[1] < end:
+            self._orphans.popitem(last=False)
+            self.strange += 1

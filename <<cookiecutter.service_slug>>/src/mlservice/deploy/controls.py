@@ -1,0 +1,183 @@
+"""What operators may change while gateways run: toggles, routing, clients: each a key in Consul.
+
+Nomad renders them into the gateways' live files. Every change is check-and-set, and who made it,
+when and why is written in the same transaction, so no change is without its entry.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from mlservice.cluster import ConsulStore
+from mlservice.errors import ClusterError, LiveError
+from mlservice.live import Client, Flag, FlagSet, Policy
+from mlservice.live.clients import ClientName
+from mlservice.live.faults import explain
+from mlservice.live.routing import Routing
+
+UNSET = "null"
+CONTROLS = ("clients", "routing", "toggles")
+_MOST_CONFLICTS = 20
+_CLIENTS: TypeAdapter[dict[str, Client] | None] = TypeAdapter(dict[ClientName, Client] | None)
+_POLICY: TypeAdapter[Policy] = TypeAdapter(Routing)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change: who made it, when (UTC), why, what it was about, and its text from then on."""
+
+    by: str
+    at: datetime
+    why: str
+    what: str
+    text: str
+
+
+class Control:
+    """A key that holds JSON, "null" where nothing is set, and the history of its changes."""
+
+    def __init__(self, consul: ConsulStore, service: str, name: str) -> None:
+        """Keep where it is; ``name`` is one of ``CONTROLS``."""
+        self.key = f"mlservice/{service}/{name}"
+        self._history = f"{self.key}-history/"
+        self._consul = consul
+
+    def read(self) -> str:
+        """The text that is set."""
+        return self._consul.get(self.key).value or UNSET
+
+    def change(self, update: Callable[[str], tuple[str, str]], by: str, why: str) -> bool:
+        """Set what ``update(text)`` gives: the new text, and what of it the history shall hold.
+
+        False where nothing changed. Raises what ``update`` does, and ``ClusterError``.
+        """
+        for _ in range(_MOST_CONFLICTS):
+            entry = self._consul.get(self.key)
+            text, part = update(entry.value or UNSET)
+            if text == (entry.value or UNSET):
+                return False
+            now = datetime.now(UTC)
+            note = {"by": by, "at": now.isoformat(), "why": why, "text": part}
+            name = f"{self._history}{now:%Y%m%dT%H%M%S.%fZ}"
+            if self._consul.put_with(self.key, text, entry.index, name, json.dumps(note)):
+                return True
+        raise ClusterError(
+            f"Consul key {self.key}: somebody else wrote it each of {_MOST_CONFLICTS} times: find "
+            "out who, and repeat"
+        )
+
+    def history(self) -> list[Change]:
+        """All changes, the newest first."""
+        entries = self._consul.list(self._history)
+        notes = [json.loads(entry.value) for entry in entries if entry.value]
+        changes = [
+            Change(
+                note["by"],
+                datetime.fromisoformat(note["at"]),
+                note["why"],
+                json.loads(note["text"]).get("name", ""),
+                json.dumps(json.loads(note["text"]).get("value")),
+            )
+            for note in notes
+        ]
+        return sorted(changes, key=lambda change: change.at, reverse=True)
+
+
+def read_flags(control: Control) -> FlagSet:
+    """The toggles that are set; raises ``LiveError`` where they are none."""
+    return _decode_flags(control.read(), control.key)
+
+
+def set_flag(
+    control: Control, name: str, update: Callable[[Flag | None], Flag], by: str, why: str
+) -> bool:
+    """Replace the toggle ``name`` by what ``update`` makes of it; False where nothing changed."""
+
+    def change(text: str) -> tuple[str, str]:
+        flags = json.loads(_decode_flags(text, control.key).encode())
+        flag = update(Flag.model_validate(before) if (before := _flag(flags, name)) else None)
+        value = flag.model_dump(by_alias=True, exclude_defaults=True)
+        flags["flags"] = {**flags.get("flags", {}), name: value}
+        new = _decode_flags(json.dumps(flags), f"toggle {name}")
+        return new.encode(), _part(name, value)
+
+    return control.change(change, by, why)
+
+
+def read_clients(control: Control) -> dict[str, Client] | None:
+    """The clients that are let in, None for everybody; raises ``LiveError``."""
+    return _decode_clients(control.read(), control.key)
+
+
+def set_client(control: Control, name: str, client: Client | None, by: str, why: str) -> bool:
+    """Let ``name`` in, or with None shut it out; False where nothing changed."""
+
+    def change(text: str) -> tuple[str, str]:
+        clients = dict(_decode_clients(text, control.key) or {})
+        clients.pop(name, None)
+        if client is not None:
+            clients[name] = client
+        value = {each: c.model_dump(exclude_defaults=True) for each, c in clients.items()}
+        if not clients and text == UNSET:
+            return text, ""
+        new = json.dumps(value)
+        _decode_clients(new, f"client {name}")
+        return new, _part(name, value.get(name))
+
+    return control.change(change, by, why)
+
+
+def decode_flag(value: Any, source: str) -> Flag:
+    """A flag from JSON; raises ``LiveError`` that names ``source``."""
+    try:
+        return Flag.model_validate(value)
+    except ValidationError as error:
+        raise LiveError(explain(error, source)) from error
+
+
+def read_policy(control: Control) -> Policy | None:
+    """The routing that is set; raises ``LiveError`` where it is none."""
+    text = control.read()
+    return None if text == UNSET else decode_policy(json.loads(text), control.key)
+
+
+def set_policy(control: Control, policy: Policy | None, by: str, why: str) -> bool:
+    """Have this routing in force, or none; False where it is already."""
+    value = None if policy is None else policy.model_dump(exclude_defaults=True)
+    return control.change(lambda _: (json.dumps(value), _part("", value)), by, why)
+
+
+def decode_policy(value: Any, source: str) -> Policy:
+    """A policy from JSON; raises ``LiveError`` that names ``source``."""
+    try:
+        return _POLICY.validate_python(value)
+    except ValidationError as error:
+        raise LiveError(explain(error, source)) from error
+
+
+def _decode_clients(text: str, source: str) -> dict[str, Client] | None:
+    try:
+        return _CLIENTS.validate_json(text)
+    except ValidationError as error:
+        raise LiveError(explain(error, source)) from error
+
+
+def _flag(flags: Any, name: str) -> Any:
+    return flags.get("flags", {}).get(name)
+
+
+def _decode_flags(text: str, source: str) -> FlagSet:
+    try:
+        return FlagSet() if text == UNSET else FlagSet.model_validate_json(text)
+    except ValidationError as error:
+        raise LiveError(explain(error, source)) from error
+
+
+def _part(name: str, value: Any) -> str:
+    return json.dumps({"name": name, "value": value})

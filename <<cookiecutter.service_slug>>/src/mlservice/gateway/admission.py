@@ -1,0 +1,97 @@
+"""Who may ask, and how often: bearer tokens and a rate for each client.
+
+The clients come with the live file, so that one is let in, slowed down or shut out without a
+restart. A rate is each gateway's own: what a client may do in all is that times the gateways.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+
+from mlservice.errors import RequestRefused
+from mlservice.live import Client, digest
+from mlservice.observe import metrics
+
+_BEARER = b"bearer "
+NOBODY = "(none)"
+
+
+class TooOften(RequestRefused):
+    """A client that asks more than it may: 429, and when it may again (``retry_after``, s)."""
+
+    def __init__(self, client: str, rate: float, retry_after: int) -> None:
+        """Name the client and its rate."""
+        detail = f"{client} may send {rate:g} requests a second"
+        super().__init__(429, "too_many_requests", detail)
+        self.retry_after = retry_after
+
+
+class _Bucket:
+    """A token bucket: ``rate`` a second, at most ``burst`` saved up."""
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self.rate, self.burst = rate, burst
+        self._left, self._at = burst, now
+
+    def take(self, now: float) -> float:
+        """Take one; 0, or the seconds until there will be one."""
+        self._left = min(self.burst, self._left + (now - self._at) * self.rate)
+        self._at = now
+        if self._left >= 1:
+            self._left -= 1
+            return 0.0
+        return (1 - self._left) / self.rate
+
+
+class Admission:
+    """The clients that are known; belongs to one event loop."""
+
+    def __init__(self, *, required: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        """Let everybody in until ``use``, unless a token is ``required``."""
+        self._required = required
+        self._clock = clock
+        self._clients: Mapping[str, Client] | None = None
+        self._names: dict[str, str] = {}
+        self._buckets: dict[str, _Bucket] = {}
+
+    def use(self, clients: Mapping[str, Client] | None) -> None:
+        """Know these from now on; None: everybody, unless a token is required."""
+        if clients == self._clients:
+            return
+        before, self._clients = self._clients or {}, clients
+        known = clients or {}
+        self._names = {client.token_sha256: name for name, client in known.items()}
+        now = self._clock()
+        self._buckets = {
+            name: self._buckets[name] if before.get(name) == client else bucket
+            for name, client in known.items()
+            if (bucket := _bucket(client, now))
+        }
+
+    def admit(self, headers: Mapping[bytes, bytes]) -> str:
+        """The name of the client that asks; raises ``RequestRefused`` (401) and ``TooOften``."""
+        if self._clients is None and not self._required:
+            return NOBODY
+        given = headers.get(b"authorization", b"")
+        name = None
+        if given[: len(_BEARER)].lower() == _BEARER:
+            name = self._names.get(digest(given[len(_BEARER) :].strip()))
+        if name is None:
+            metrics.CLIENT_REQUESTS.counts[NOBODY, "refused"] += 1
+            raise RequestRefused(401, "unauthorized", "send a known token: Authorization: Bearer")
+        bucket = self._buckets.get(name)
+        wait = bucket.take(self._clock()) if bucket else 0.0
+        if bucket and wait:
+            metrics.CLIENT_REQUESTS.counts[name, "limited"] += 1
+            raise TooOften(name, bucket.rate, math.ceil(wait))
+        metrics.CLIENT_REQUESTS.counts[name, "admitted"] += 1
+        return name
+
+
+def _bucket(client: Client, now: float) -> _Bucket | None:
+    if client.per_second is None:
+        return None
+    burst = client.burst or max(1.0, client.per_second)
+    return _Bucket(client.per_second, float(burst), now)

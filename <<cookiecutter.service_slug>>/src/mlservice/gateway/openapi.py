@@ -1,0 +1,254 @@
+"""The OpenAPI document, made from the contracts and from what the code itself checks by.
+
+No schema is written here a second time: request and response come from ``contracts/``, rewards and
+problem details from the modules that read and write them, limits from the settings. FastAPI's own
+generator is not used, since the routes that matter are not FastAPI's (see ``endpoint``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any
+
+from mlservice.contracts import Contract, load_examples
+from mlservice.errors import Fault, RequestRefused
+from mlservice.gateway import asking
+from mlservice.gateway.endpoint import PREDICT_PATH, REWARD, REWARD_PATH
+from mlservice.gateway.problems import CODES, FORM, PROBLEM, problem
+from mlservice.settings import Settings
+
+VERSION = "3.1.1"
+Document = dict[str, Any]
+
+_INTRODUCTION = """\
+Every request and every response is checked against the schemas below. Errors are problem details
+(RFC 9457), for paths and methods that do not exist too. Numbers are finite: JSON has no NaN.
+Ignore fields of an answer that you do not know: later versions may add some."""
+_WHEN = {
+    400: ("BadRequest", "The body is not plain JSON, or a header cannot be used."),
+    401: ("Unauthorized", "No known token, where this gateway asks for one."),
+    405: ("MethodNotAllowed", "This path has another method."),
+    413: ("TooLarge", "The body has more than {limit} bytes."),
+    422: ("BrokenContract", "The body breaks its contract, or a rule that no schema can say."),
+    429: ("TooOften", "More requests than this client may send."),
+    500: ("Failed", "There is no answer to this request; the log says why."),
+    503: ("Unavailable", "Nobody can predict just now, or too many requests wait."),
+    504: ("Late", "The time ran out."),
+}
+
+
+@dataclass(frozen=True)
+class Release:
+    """What the installed package says of the service."""
+
+    version: str = "0"
+    summary: str = ""
+
+
+@dataclass(frozen=True)
+class Promised:
+    """The contracts of request and response; ``examples`` have ``request`` and ``response``."""
+
+    request: Contract
+    response: Contract
+    examples: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def read_document(settings: Settings) -> Document:
+    """The document of the service in ``settings``; raises ``ContractError``."""
+    folder = settings.contracts
+    promised = Promised(
+        Contract.load(folder / "request.schema.json"),
+        Contract.load(folder / "response.schema.json"),
+        {kind: load_examples(folder / "examples", kind) for kind in ("request", "response")},
+    )
+    return make_document(settings, promised, _installed(settings.service.package))
+
+
+def make_document(settings: Settings, promised: Promised, release: Release) -> Document:
+    """The document for these contracts."""
+    return {
+        "openapi": VERSION,
+        "info": {
+            "title": settings.service.name,
+            **({"summary": release.summary} if release.summary else {}),
+            "description": _INTRODUCTION,
+            "version": release.version,
+            "contact": {"email": settings.service.owner},
+        },
+        "paths": {
+            PREDICT_PATH: {"post": _predict(promised.examples, settings.gateway.deadline_ms)},
+            REWARD_PATH: {"post": _reward()},
+            "/live": {"get": _live()},
+            "/ready": {"get": _ready()},
+        },
+        "components": {
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+            "schemas": {
+                "Request": _embedded(promised.request.schema, "Request"),
+                "Response": _embedded(promised.response.schema, "Response"),
+                "Reward": _embedded(REWARD.schema, "Reward"),
+                "Problem": _embedded(FORM.schema, "Problem"),
+            },
+            "parameters": _PARAMETERS,
+            "headers": _HEADERS,
+            "responses": {
+                name: _problem(status, words.format(limit=settings.gateway.max_request_bytes))
+                for status, (name, words) in _WHEN.items()
+            },
+        },
+    }
+
+
+def _installed(package: str) -> Release:
+    """What is installed under the name of the owner's package; names differ only in dashes."""
+    try:
+        found = metadata.metadata(package)
+    except metadata.PackageNotFoundError:
+        return Release()
+    return Release(found["Version"], found["Summary"] or "")
+
+
+def _predict(examples: Mapping[str, Mapping[str, Any]], deadline_ms: int) -> Document:
+    return {
+        "operationId": "predict",
+        "security": [{}, {"bearer": []}],
+        "tags": ["predictions"],
+        "summary": "Predict",
+        "description": f"Without X-Request-Timeout-Ms, a request may take {deadline_ms} ms.",
+        "parameters": [_ref("parameters", name) for name in _PARAMETERS],
+        "requestBody": {"required": True, "content": _json("Request", examples.get("request"))},
+        "responses": {
+            "200": {
+                "description": "The prediction",
+                "headers": {
+                    name: _ref("headers", name) for name in ("X-Fallback", "Server-Timing")
+                },
+                "content": _json("Response", examples.get("response")),
+            },
+            **_refusals(400, 401, 405, 413, 422, 429, 500, 503, 504),
+        },
+    }
+
+
+def _reward() -> Document:
+    accepted = {
+        "type": "object",
+        "required": ["request_id"],
+        "properties": {"request_id": REWARD.schema["properties"]["request_id"]},
+    }
+    return {
+        "operationId": "reward",
+        "security": [{}, {"bearer": []}],
+        "tags": ["predictions"],
+        "summary": "Say what an answer turned out to be worth",
+        "description": "It may be sent again: the first reward of a request counts.",
+        "parameters": [_ref("parameters", "X-Request-Id")],
+        "requestBody": {"required": True, "content": _json("Reward")},
+        "responses": {
+            "202": {
+                "description": "It will be counted, once",
+                "content": {"application/json": {"schema": accepted}},
+            },
+            **_refusals(400, 401, 405, 413, 422, 429, 500),
+        },
+    }
+
+
+def _live() -> Document:
+    return {
+        "operationId": "live",
+        "tags": ["health"],
+        "summary": "Whether the process is alive",
+        "responses": {"200": _health("It is", "alive"), **_refusals(405)},
+    }
+
+
+def _ready() -> Document:
+    return {
+        "operationId": "ready",
+        "tags": ["health"],
+        "summary": "Whether requests can be answered",
+        "responses": {
+            "200": _health("They can", "ready"),
+            "503": _health("No worker can predict, or the gateway stops", "not ready", "reason"),
+            **_refusals(405),
+        },
+    }
+
+
+def _health(description: str, status: str, *more: str) -> Document:
+    schema = {
+        "type": "object",
+        "required": ["status", *more],
+        "properties": {"status": {"const": status}, **{name: {"type": "string"} for name in more}},
+    }
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+def _json(schema: str, examples: Mapping[str, Any] | None = None) -> Document:
+    content: Document = {"schema": _ref("schemas", schema)}
+    if examples:
+        content["examples"] = {name: {"value": value} for name, value in examples.items()}
+    return {"application/json": content}
+
+
+def _refusals(*statuses: int) -> Document:
+    return {str(status): _ref("responses", _WHEN[status][0]) for status in statuses}
+
+
+def _problem(status: int, words: str) -> Document:
+    headers = {401: "WWW-Authenticate", 405: "Allow", 429: "Retry-After", 503: "Retry-After"}
+    kinds = ", ".join(f"`{code}`" for code in CODES[status])
+    faults = [Fault("name", None, "is missing")] if status == 422 else []
+    example = problem(RequestRefused(status, CODES[status][0], words, faults), "7f3c9a51-2")
+    content = {"schema": _ref("schemas", "Problem"), "example": json.loads(example)}
+    response: Document = {
+        "description": f"{words} Kinds: {kinds}",
+        "content": {PROBLEM.decode(): content},
+    }
+    if name := headers.get(status):
+        response["headers"] = {name: _ref("headers", name)}
+    return response
+
+
+def _embedded(schema: Any, name: str) -> Any:
+    """A schema with its references to itself pointing to where it stands in the document."""
+    if isinstance(schema, list):
+        return [_embedded(item, name) for item in schema]
+    if not isinstance(schema, dict) or "$id" in schema:  # an identifier is a base of its own
+        return schema
+    found = {key: _embedded(value, name) for key, value in schema.items()}
+    reference = schema.get("$ref")
+    if isinstance(reference, str) and (reference == "#" or reference.startswith("#/")):
+        found["$ref"] = f"#/components/schemas/{name}{reference[1:]}"
+    return found
+
+
+def _ref(kind: str, name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
+_PARAMETERS = {
+    name: {"name": name, "in": "header", "description": words, "schema": schema}
+    for name, (words, schema) in asking.HEADERS.items()
+}
+_HEADERS = {
+    "WWW-Authenticate": {"description": "How to say who asks", "schema": {"const": "Bearer"}},
+    "Allow": {"description": "The method that this path has", "schema": {"type": "string"}},
+    "Retry-After": {
+        "description": "Seconds after which to try again",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    "X-Fallback": {
+        "description": "What the answer was given without: upstreams, or `version`",
+        "schema": {"type": "string"},
+    },
+    "Server-Timing": {
+        "description": "Milliseconds of each stage, of all, and what was left (W3C)",
+        "schema": {"type": "string"},
+    },
+}

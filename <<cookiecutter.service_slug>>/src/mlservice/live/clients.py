@@ -1,0 +1,41 @@
+"""The callers that a gateway knows: the live file's ``clients``.
+
+Only a digest of each token is kept, so that neither Consul nor a live file holds a secret. Tokens
+are long and random (``mlservice clients add`` makes them), so a plain SHA-256 cannot be searched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+ClientName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+
+
+class Client(BaseModel):
+    """A caller: the SHA-256 (hex) of its token, and how often it may ask one gateway.
+
+    ``per_second`` is the rate that it may keep up, None for any; ``burst`` is how many requests
+    it may save up, by default those of a second.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    token_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    per_second: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    burst: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+
+    @model_validator(mode="after")
+    def _no_burst_without_a_rate(self) -> Client:
+        if self.burst is not None and self.per_second is None:
+            raise ValueError(
+                f"burst = {self.burst} has no effect without per_second: give both, or neither"
+            )
+        return self
+
+
+def digest(token: bytes) -> str:
+    """What is kept of a token."""
+    return hashlib.sha256(token).hexdigest()

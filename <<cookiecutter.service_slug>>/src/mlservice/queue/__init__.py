@@ -1,0 +1,1 @@
+"""The predict path behind Kafka: messages of a topic are answered on another one."""

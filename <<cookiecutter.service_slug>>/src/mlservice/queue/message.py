@@ -1,0 +1,117 @@
+"""Messages as values: what was asked, and what is said to it on the other topics.
+
+The headers are those of HTTP. A message without a usable request id is named by its place, which
+no other message has and which stays the same when it is read again: a reader of the answers drops
+what it has seen by that name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from mlservice.errors import RequestRefused
+from mlservice.gateway import asking
+from mlservice.gateway.answering import Answered
+from mlservice.gateway.problems import problem
+
+_LONGEST_ID = 64
+_LONGEST_REASON = 500
+Headers = tuple[tuple[str, bytes | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A request as it lies in its partition; ``written`` is in seconds, of the system's clock."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    written: float
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Partition and offset."""
+        return self.partition, self.offset
+
+    @property
+    def request_id(self) -> str:
+        """``x-request-id`` where it can be used, else the message's place."""
+        return asking.usable_id(self._named) or self._place
+
+    @property
+    def user(self) -> str | None:
+        """``x-user-id``; raises ``RequestRefused`` for what is no id."""
+        return asking.user(self._named)
+
+    def expires(self, default: float) -> float:
+        """When its time is over, by the system's clock; ``default`` (0: never) is in seconds.
+
+        The time counts from when the message was written. Raises ``RequestRefused`` for a wish
+        that cannot be used.
+        """
+        return self.written + asking.timeout(self._named, default or math.inf)
+
+    @property
+    def _named(self) -> Mapping[bytes, bytes]:
+        return {name.lower().encode(): value or b"" for name, value in self.headers}
+
+    @property
+    def _place(self) -> str:
+        place = f"-{self.partition}-{self.offset}"
+        if len(self.topic) + len(place) <= _LONGEST_ID:
+            return self.topic + place
+        return hashlib.sha256(self.topic.encode()).hexdigest()[:24] + place
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A message to be written; ``lesser`` takes its place where it is too large for the brokers."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    lesser: Record | None = None
+
+
+def answer_to(message: Message, answered: Answered, topic: str) -> Record:
+    """The prediction."""
+    found = {"x-request-id": message.request_id, "status": "200"}
+    if answered.fallbacks:
+        found["x-fallback"] = ", ".join(answered.fallbacks)
+    error = RequestRefused(500, "answer_too_large", "the answer is larger than a message may be")
+    lesser = refusal_of(message, error, topic)
+    return Record(topic, message.key, answered.body, _headers(found), lesser)
+
+
+def refusal_of(message: Message, error: RequestRefused, topic: str) -> Record:
+    """Problem details, as HTTP gives them."""
+    found = {"x-request-id": message.request_id, "status": error.status}
+    return Record(topic, message.key, problem(error, message.request_id), _headers(found))
+
+
+def dead_letter_of(message: Message, error: RequestRefused, topic: str) -> Record:
+    """The message as it was, with headers that say why it lies there and whence it came."""
+    faults = "; ".join(f"{fault.field}: {fault.rule}" for fault in error.faults)
+    reason = f"{error.detail}: {faults}" if faults else error.detail
+    found = {
+        "x-dead-letter-reason": reason[:_LONGEST_REASON],
+        "x-dead-letter-code": error.code,
+        "x-dead-letter-topic": message.topic,
+        "x-dead-letter-partition": message.partition,
+        "x-dead-letter-offset": message.offset,
+    }
+    headers = (*message.headers, *_headers(found))
+    record = Record(topic, message.key, message.value, headers)
+    emptied = (*headers, ("x-dead-letter-omitted", b"value"))
+    return replace(record, lesser=replace(record, value=None, headers=emptied))
+
+
+def _headers(found: Mapping[str, object]) -> Headers:
+    return tuple((name, str(value).encode()) for name, value in found.items())

@@ -1,0 +1,153 @@
+"""From a message to what is written because of it, whatever happens to the workers meanwhile.
+
+A queue has time where HTTP has none. So a message that finds no worker waits, as long as its own
+time allows, and nothing is lost by an outage. Two kinds of messages must not wait for ever: those
+that can never be answered, which go to the dead-letter topic too, and those that may be the cause
+of the outage: a worker died over them, or hung. These are suspects. They are tried one at a time,
+so that they harm no others, and given up after a few tries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Protocol
+
+from mlservice.errors import RequestRefused, Unavailable
+from mlservice.gateway.answering import Answered, Answering, Asked
+from mlservice.gateway.worker_client import WorkerBroke
+from mlservice.observe import metrics
+from mlservice.queue.message import Message, Record, answer_to, dead_letter_of, refusal_of
+from mlservice.queue.topics import Topics
+
+_MOST_LOSSES = 3
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 2.0
+log = logging.getLogger("mlservice.queue")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds that a message may take in all (0: for ever) and in one try, and its bytes."""
+
+    message_seconds: float
+    try_seconds: float
+    size: int
+
+
+class Waiting(Protocol):
+    """Who must know when a message waits for a worker."""
+
+    def __call__(self, message: Message, *, waits: bool) -> None:
+        """It waits, or waits no longer; a wait that must not be can be ended by a cancel."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came of a message, and what must be written before it is done."""
+
+    outcome: str
+    records: tuple[Record, ...]
+
+
+class Replier:
+    """Answers messages; belongs to one event loop."""
+
+    def __init__(
+        self, answering: Answering, topics: Topics, limits: Limits, waiting: Waiting
+    ) -> None:
+        """Answer by ``answering``, and let ``waiting`` know."""
+        self._answering = answering
+        self._topics = topics
+        self._limits = limits
+        self._waiting = waiting
+        self._one_suspect = asyncio.Lock()
+
+    async def reply(self, message: Message) -> Reply:
+        """What comes of a message; nothing is raised unless it is cancelled."""
+        try:
+            answered = await self._answer(message, message.expires(self._limits.message_seconds))
+        except RequestRefused as error:
+            return self._refused(message, error)
+        except Exception:
+            log.exception("message %s failed", message.request_id)
+            return self._refused(message, RequestRefused(500, "internal", "see the log"))
+        return Reply("answered", (answer_to(message, answered, self._topics.answers),))
+
+    def _refused(self, message: Message, error: RequestRefused) -> Reply:
+        answer = refusal_of(message, error, self._topics.answers)
+        if error.status == 504:
+            return Reply("expired", (answer,))
+        dead_letter = dead_letter_of(message, error, self._topics.dead_letters)
+        return Reply("refused" if error.status < 500 else "failed", (answer, dead_letter))
+
+    async def _answer(self, message: Message, expires: float) -> Answered:
+        """The answer, however long it takes; raises ``RequestRefused`` but never 503."""
+        if message.value and len(message.value) > self._limits.size:
+            words = f"a request may have {self._limits.size} bytes"
+            raise RequestRefused(413, "too_large", words)
+        losses = 0
+        with _Wait(message, self._waiting) as wait:
+            while True:
+                try:
+                    async with self._one_suspect if losses else nullcontext():
+                        return await self._try(message, expires)
+                except (WorkerBroke, _TooSlow) as error:
+                    losses += 1
+                    if losses == _MOST_LOSSES:
+                        raise _given_up(losses) from error
+                    log.warning("message %s: %s", message.request_id, error)
+                except Unavailable:
+                    pass
+                await wait.pause(expires)
+
+    async def _try(self, message: Message, expires: float) -> Answered:
+        left = expires - time.time()
+        if left <= 0:
+            raise RequestRefused(504, "deadline_exceeded", "the message's time ran out")
+        timeout = min(left, self._limits.try_seconds)
+        asked = Asked(message.request_id, message.user, time.perf_counter(), timeout)
+        try:
+            return await self._answering.answer(message.value or b"", asked)
+        except RequestRefused as error:
+            if error.status == 504 and left > self._limits.try_seconds:
+                raise _TooSlow(f"no answer within {self._limits.try_seconds:g} s") from error
+            raise
+
+
+class _TooSlow(Exception):  # no error: the message has more time than one try
+    """One try took too long."""
+
+
+class _Wait:
+    """The pauses of one message, each twice as long as the one before."""
+
+    def __init__(self, message: Message, waiting: Waiting) -> None:
+        self._message = message
+        self._waiting = waiting
+        self._pause = 0.0
+
+    def __enter__(self) -> _Wait:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pause:
+            self._waiting(self._message, waits=False)
+
+    async def pause(self, expires: float) -> None:
+        """Wait, but not much longer than until ``expires``."""
+        if not self._pause:
+            self._waiting(self._message, waits=True)
+        metrics.QUEUE_WAITS.inc()
+        self._pause = min(2 * self._pause or _FIRST_PAUSE, _LONGEST_PAUSE)
+        left = max(0.0, expires - time.time())
+        await asyncio.sleep(min(left, self._pause * random.uniform(0.5, 1)))  # noqa: S311  # jitter
+
+
+def _given_up(losses: int) -> RequestRefused:
+    words = f"{losses} times a worker died, or gave no answer in time, with this message"
+    return RequestRefused(500, "prediction_failed", words)

@@ -1,0 +1,59 @@
+"""A server that answers for all upstreams, by what the owner has them say (``stand_in``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from mlservice.address import listen
+from mlservice.door import Upstream, demo_period, open_samples, open_upstreams
+from mlservice.errors import DoorError
+from mlservice.pipeline import parse_period
+from mlservice.settings import Settings
+
+
+def serve_stand_ins(settings: Settings, port: int) -> None:
+    """Serve until SIGTERM or SIGINT; raises ``DoorError`` where there is no upstream."""
+    upstreams = open_upstreams(settings.service.package)
+    if not upstreams:
+        raise DoorError(
+            f"src/{settings.service.package}/upstreams.py names no upstream, so there is nothing "
+            "to answer for"
+        )
+    _try_all(settings, upstreams)
+    with listen("stand-ins", "127.0.0.1", port, "by --port") as listener:
+        config = uvicorn.Config(make_app(upstreams), log_level="warning", access_log=False)
+        uvicorn.Server(config).run([listener])
+
+
+def make_app(upstreams: Sequence[Upstream]) -> Starlette:
+    """The server as an ASGI application: each upstream below its name."""
+    routes = [Route(f"/{each.name}{each.path}", _answer(each)) for each in upstreams]
+    return Starlette(routes=routes)
+
+
+def _try_all(settings: Settings, upstreams: Sequence[Upstream]) -> None:
+    """Ask each once, so that what it must read first is read."""
+    package = settings.service.package
+    period = parse_period(demo_period(package), settings.pipeline.retrain_every)
+    for sample in open_samples(package)(period, 1):
+        for upstream in upstreams:
+            bare = {key: value for key, value in sample.request.items() if key != upstream.name}
+            if (query := upstream.query(bare)) is not None:
+                upstream.stand_in(query)
+
+
+def _answer(upstream: Upstream) -> Callable[[Request], Any]:
+    def answer(request: Request) -> JSONResponse:
+        found = upstream.stand_in(dict(request.query_params))
+        if found is None:
+            return JSONResponse({"detail": "nothing is known of that"}, 404)
+        return JSONResponse(found)
+
+    return answer

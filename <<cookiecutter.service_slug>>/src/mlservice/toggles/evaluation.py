@@ -1,0 +1,131 @@
+"""Evaluates flags through OpenFeature, in this process, from those that the live file holds.
+
+flagd's evaluator does the work, so that flagd and its other clients deal the same user the same
+variant: a user's bucket follows from the flag's name and the user (murmur3), in every process.
+An evaluation takes as long as all else that a request needs, so what came of it is kept for the
+same flag, user and attributes, as far as the flag's rule looks at them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from openfeature import api
+from openfeature.evaluation_context import EvaluationContext
+
+from mlservice.live import FlagSet
+from mlservice.observe.events import EventLog
+from mlservice.toggles.current import T
+from mlservice.toggles.looks import Looks, looks_of
+from mlservice.toggles.provider import LiveProvider
+
+_DOMAIN = "mlservice"
+_AT_NOTHING = Looks(user=False, attributes=())
+
+
+Kept = tuple[Any, str | None]
+"""A flag's value and its variant, None where the value is the default of the code."""
+
+_MOST_KEPT = 50_000
+
+
+class Toggles:
+    """The flags in force; belongs to one event loop."""
+
+    def __init__(self, events: EventLog) -> None:
+        """Begin without any flag; exposures go to ``events``."""
+        self._provider = LiveProvider()
+        api.set_provider_and_wait(self._provider, _DOMAIN)
+        self.client = api.get_client(_DOMAIN)
+        self.events = events
+        self.kept: dict[Hashable, Kept] = {}
+        self._looks: Mapping[str, Looks | None] = {}
+
+    def use(self, flags: FlagSet | None) -> None:
+        """Have these flags in force from now on."""
+        self._provider.use(flags or FlagSet())
+        self._looks = {} if flags is None else looks_of(flags)
+        self.kept = {}
+
+    def keep(self, key: Hashable, found: Kept) -> None:
+        """Keep what a flag came to."""
+        if len(self.kept) >= _MOST_KEPT:
+            self.kept.clear()
+        self.kept[key] = found
+
+    def key(
+        self, name: str, default: object, user: str, attributes: Mapping[str, Any]
+    ) -> Hashable | None:
+        """What an evaluation's result depends on; None where it may be another one each time."""
+        looks = self._looks.get(name, _AT_NOTHING)
+        if looks is None:
+            return None
+        key = (name, type(default), default, user if looks.user else None)
+        if not looks.attributes:
+            return key
+        seen = [attributes.get(attribute) for attribute in looks.attributes]
+        if any(isinstance(value, dict | list) for value in seen):
+            return None
+        kinds = [type(value) for value in seen]  # for 1 and True are the same key
+        return *key, *seen, *kinds
+
+    def close(self) -> None:
+        """Give up OpenFeature's provider."""
+        api.clear_providers()
+
+
+class Asking:
+    """Answers for one request: its user, or its id where it has none, and its attributes."""
+
+    def __init__(
+        self, toggles: Toggles, user: str | None, request_id: str, attributes: Mapping[str, Any]
+    ) -> None:
+        """Nothing is evaluated before it is asked for."""
+        self._toggles = toggles
+        self._user = user
+        self._request_id = request_id
+        self._attributes = attributes
+        self._context: EvaluationContext | None = None
+        self.variants: dict[str, str] = {}
+
+    def value(self, name: str, default: T) -> T:
+        """See ``toggle``; the first time that a variant is used makes an exposure event."""
+        user = self._user or self._request_id
+        key = self._toggles.key(name, default, user, self._attributes)
+        found = None if key is None else self._toggles.kept.get(key)
+        if found is None:
+            found = self._evaluate(name, default, user)
+            if key is not None:
+                self._toggles.keep(key, found)
+        value, variant = found
+        if variant is not None and name not in self.variants:
+            self._expose(name, variant)
+        return value  # type: ignore[no-any-return]  # of the default's type
+
+    def _evaluate(self, name: str, default: T, user: str) -> Kept:
+        if self._context is None:
+            self._context = EvaluationContext(user, self._attributes)
+        client = self._toggles.client
+        ask = {
+            bool: client.get_boolean_details,
+            int: client.get_integer_details,
+            float: client.get_float_details,
+            str: client.get_string_details,
+        }[type(default)]
+        details = ask(name, default, self._context)  # type: ignore[operator]  # by its type
+        return details.value, details.variant
+
+    def _expose(self, name: str, variant: str) -> None:
+        self.variants[name] = variant
+        self._toggles.events.put(
+            {
+                "event": "exposure",
+                "time": datetime.now(UTC),
+                "request_id": self._request_id,
+                "user": self._user,
+                "flag": name,
+                "variant": variant,
+            }
+        )

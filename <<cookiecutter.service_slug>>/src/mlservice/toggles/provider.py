@@ -1,0 +1,108 @@
+"""OpenFeature's provider of the flags in the live file: flagd's evaluator, and nothing around it.
+
+A flag that is missing is no error here. OpenFeature would log a traceback for each request.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from openfeature.contrib.tools.flagd.core import FlagdCore
+from openfeature.evaluation_context import EvaluationContext
+from openfeature.exception import FlagNotFoundError
+from openfeature.flag_evaluation import FlagResolutionDetails, FlagValueType, Reason
+from openfeature.provider import AbstractProvider, Metadata
+
+from mlservice.live import FlagSet
+from mlservice.observe import metrics
+
+V = TypeVar("V")
+_Listed = Sequence[FlagValueType] | Mapping[str, FlagValueType]
+log = logging.getLogger("mlservice.toggles")
+
+
+class LiveProvider(AbstractProvider):
+    """Answers from the flags that ``use`` was given last."""
+
+    def __init__(self) -> None:
+        """Begin without any flag."""
+        super().__init__()
+        self._flags = FlagdCore()
+        self._faulty: set[str] = set()
+
+    def use(self, flags: FlagSet) -> None:
+        """Have these flags in force."""
+        core = FlagdCore()
+        core.set_flags(flags.encode())
+        self._flags = core
+        self._faulty = set()
+
+    def get_metadata(self) -> Metadata:
+        """OpenFeature asks for it."""
+        return Metadata("live file")
+
+    def resolve_boolean_details(
+        self,
+        flag_key: str,
+        default_value: bool,
+        evaluation_context: EvaluationContext | None = None,
+    ) -> FlagResolutionDetails[bool]:
+        """See OpenFeature."""
+        ask = self._flags.resolve_boolean_value
+        return self._resolve(ask, flag_key, default_value, evaluation_context)
+
+    def resolve_string_details(
+        self,
+        flag_key: str,
+        default_value: str,
+        evaluation_context: EvaluationContext | None = None,
+    ) -> FlagResolutionDetails[str]:
+        """See OpenFeature."""
+        ask = self._flags.resolve_string_value
+        return self._resolve(ask, flag_key, default_value, evaluation_context)
+
+    def resolve_integer_details(
+        self,
+        flag_key: str,
+        default_value: int,
+        evaluation_context: EvaluationContext | None = None,
+    ) -> FlagResolutionDetails[int]:
+        """See OpenFeature."""
+        ask = self._flags.resolve_integer_value
+        return self._resolve(ask, flag_key, default_value, evaluation_context)
+
+    def resolve_float_details(
+        self,
+        flag_key: str,
+        default_value: float,
+        evaluation_context: EvaluationContext | None = None,
+    ) -> FlagResolutionDetails[float]:
+        """See OpenFeature."""
+        ask = self._flags.resolve_float_value
+        return self._resolve(ask, flag_key, default_value, evaluation_context)
+
+    def resolve_object_details(
+        self,
+        flag_key: str,
+        default_value: _Listed,
+        evaluation_context: EvaluationContext | None = None,
+    ) -> FlagResolutionDetails[_Listed]:
+        """See OpenFeature."""
+        ask = self._flags.resolve_object_value
+        return self._resolve(ask, flag_key, default_value, evaluation_context)
+
+    def _resolve(self, ask: Any, name: str, default: V, context: Any) -> FlagResolutionDetails[V]:
+        """The details, or the default where there is no such flag or it cannot be evaluated."""
+        try:
+            details: FlagResolutionDetails[V] = ask(name, default, context)
+        except FlagNotFoundError:
+            return FlagResolutionDetails(default, reason=Reason.DEFAULT)
+        except Exception as error:  # noqa: BLE001  # a rule can fail in any way, once a request
+            metrics.TOGGLE_FAULTS.labels(name).inc()
+            if name not in self._faulty:
+                self._faulty.add(name)
+                log.error("toggle %s has its default, for it cannot be evaluated: %s", name, error)
+            return FlagResolutionDetails(default, reason=Reason.ERROR)
+        return details
