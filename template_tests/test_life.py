@@ -330,13 +330,14 @@ def answers(url: str) -> bool:
 
 
 @pytest.mark.servers
+@pytest.mark.timeout(1800)  # an installation, a cold type check and the tests, on a busy machine
 def test_ci_runs_its_stages_and_fails_where_a_check_fails(service: Path, tmp_path: Path) -> None:
-    """By gitlab-ci-local, with the shell executor, in a copy of the repository."""
+    """By gitlab-ci-local, with the shell executor, in a fresh clone that installs itself once."""
     clone = tmp_path / "clone"
     git(tmp_path, "clone", "--quiet", str(service), str(clone))
     git(clone, "remote", "set-url", "origin", "git@gitlab.example.com:ml/flight-delay.git")
     command = ["gitlab-ci-local", "--force-shell-executor", "--no-artifacts-to-source"]
-    command += ["--shell-isolation"]
+    command += ["--concurrency", "1"]
     listed = run([*command, "--list"], clone)
     assert "lint" in listed.stdout, listed.stderr
     assert "upgrade-check" not in listed.stdout
