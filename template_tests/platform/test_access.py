@@ -72,6 +72,11 @@ def test_clients_do_not_take_each_others_rate_and_keep_theirs_over_a_reload() ->
     assert [admission.admit(bearer("tc")) for _ in range(100)] == ["c"] * 100
 
 
+def test_what_is_saved_up_needs_a_rate() -> None:
+    with pytest.raises(ValueError, match="burst = 5 has no effect without per_second"):
+        client("t", burst=5)
+
+
 @pytest.mark.parametrize(
     "header", [b"", b"Bearer", b"Bearer ", b"Bearer wrong", b"Basic dDp0", b"t", b"\xff\xfe"]
 )

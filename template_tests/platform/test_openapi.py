@@ -109,12 +109,18 @@ def test_every_error_that_the_code_makes_is_documented_under_its_status() -> Non
     assert found == {(status, code) for status, codes in CODES.items() for code in codes}
 
 
+ODD: list[Any] = [2**70, {1: 2}, {(1, 2): 3}, "\ud800", float("nan"), {1, 2}, object(), b"x"]
+"""What an owner's check may show and JSON cannot hold."""
+
+
 @pytest.mark.parametrize(
     "error",
     [
         RequestRefused(400, "not_json", "no"),
         Unavailable("later"),
         RequestRefused(422, "invalid_request", "no", [Fault("a", 1e300, "x"), Fault("", None, "")]),
+        *(RequestRefused(422, "invalid_request", "no", [Fault("a", value, "x")]) for value in ODD),
+        RequestRefused(422, "invalid_request", "\ud800", [Fault("\ud800", 1, "\ud800")]),
     ],
 )
 def test_a_problem_keeps_the_form_that_is_documented(error: RequestRefused) -> None:

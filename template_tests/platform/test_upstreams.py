@@ -175,6 +175,37 @@ def test_an_upstream_that_nobody_named_is_replaced_by_the_fallback(contracts: Pa
     run(scenario, contracts)
 
 
+def test_an_upstream_that_loses_its_last_address_during_a_retry_is_replaced_by_the_fallback(
+    contracts: Path, weather: Weather
+) -> None:
+    async def scenario(enrichment: Enrichment) -> None:
+        loop = asyncio.get_running_loop()
+
+        def leave(_: str) -> Answer:
+            loop.call_soon_threadsafe(enrichment.use, {})
+            return 503, b""
+
+        weather.answer = leave
+        assert await ask(enrichment) == LACKING
+        assert len(weather.paths) == 1
+
+    run(scenario, contracts, weather=weather.url)
+
+
+def test_an_address_of_an_upstream_that_nobody_has_is_said_once(
+    contracts: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(enrichment: Enrichment) -> None:
+        for _ in range(3):
+            enrichment.use({"wether": ("http://127.0.0.1:1",)})
+        assert caplog.text.count("wether, which the service does not have (it has weather)") == 1
+        enrichment.use({})
+        enrichment.use({"wether": ("http://127.0.0.1:1",)})
+        assert caplog.text.count("wether, which") == 2
+
+    run(scenario, contracts)
+
+
 def test_the_breaker_opens_and_closes_when_the_upstream_is_back(
     contracts: Path, weather: Weather
 ) -> None:

@@ -63,17 +63,26 @@ Headers = tuple[tuple[bytes, bytes], ...]
 
 def problem(error: RequestRefused, request_id: str) -> bytes:
     """The body that tells of ``error``."""
-    return orjson.dumps(
-        {
-            "type": f"urn:mlservice:problem:{error.code}",
-            "title": error.code.replace("_", " "),
-            "status": error.status,
-            "detail": error.detail,
-            "request_id": request_id,
-            "faults": [vars(fault) for fault in error.faults],
-        },
-        default=repr,  # an owner's check may show any value
-    )
+    body = {
+        "type": f"urn:mlservice:problem:{error.code}",
+        "title": error.code.replace("_", " "),
+        "status": error.status,
+        "detail": error.detail,
+        "request_id": request_id,
+        "faults": [vars(fault) for fault in error.faults],
+    }
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError:  # an owner's check may show any value
+        faults = [
+            {"field": _utf8(fault.field), "value": ascii(fault.value), "rule": _utf8(fault.rule)}
+            for fault in error.faults
+        ]
+        return orjson.dumps(body | {"detail": _utf8(error.detail), "faults": faults})
+
+
+def _utf8(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def headers_of(error: RequestRefused) -> Headers:
