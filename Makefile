@@ -39,7 +39,7 @@ demo:  ## Render a service, train it, serve it, predict; KEEP=1 leaves it, CLUST
 endif
 
 test: $(READY)  ## Run all tests that need Python alone
-	@$(PYTEST) -m "not servers" $(if $(AGAIN),,--numprocesses 2 --dist loadfile)
+	@$(PYTEST) -m "not servers" $(if $(AGAIN),,--numprocesses 2 --dist loadfile --no-loadscope-reorder)
 
 test-servers: $(READY)  ## Run the tests that need tools from elsewhere, and fetch those
 	@commands=$$(tools/servers.sh) && PATH="$$commands:$$PATH" $(PYTEST) -m servers

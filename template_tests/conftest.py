@@ -21,6 +21,15 @@ PERIOD = "2024-01-02T00"
 os.environ["PACT_DO_NOT_TRACK"] = "true"
 
 
+LONGEST = "test_life.py"
+"""Two processes share the tests, file by file: what takes longest is begun first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest file first."""
+    items.sort(key=lambda item: item.path.name != LONGEST)
+
+
 def clean_environ() -> dict[str, str]:
     """The environment without what could change a command's meaning in a test.
 

@@ -163,6 +163,12 @@ def test_the_probability_of_each_choice_makes_the_average_unbiased() -> None:
         assert abs(weight / 6000 - 1) < 0.15, version
 
 
+def test_rewards_that_are_all_0_are_no_trouble() -> None:
+    arms = {"a": Arm(), "b": Arm(count=1e6)}
+    shares = probabilities(["a", "b"], arms, reward="gaussian", floor=0.0)
+    assert sum(shares.values()) == pytest.approx(1)
+
+
 def test_a_version_without_rewards_is_tried() -> None:
     arms = {"a": Arm(count=1000.0, sum=100.0, squares=100.0)}
     for reward in ("bernoulli", "gaussian"):

@@ -39,7 +39,10 @@ def ingest(output: Path, *, week: date) -> dict[str, float]:
     start = datetime(week.year, week.month, week.day)
     examples = _examples(start, start + timedelta(weeks=1))
     if examples.is_empty():
-        raise ValueError(f"there are no flights in the week of {week}: the data are of 2013")
+        raise ValueError(
+            f"there are no flights in the week of {week}: the data are of 2013, so name a period "
+            f"of that year, as in make train PERIOD={DEMO_PERIOD}"
+        )
     examples.write_parquet(output / "examples.parquet")
     late = examples.select(pl.col("arrival_delay_minutes") >= LATE_MINUTES).to_series().mean()
     return {"rows": float(len(examples)), "late_share": float(str(late))}

@@ -64,8 +64,11 @@ class QualityChecks:
                 f"scores from {scores.min():.4g} to {scores.max():.4g} leave the range "
                 f"{self.low:.4g} to {self.high:.4g}"
             )
-        if scores.std() < self.min_spread:
-            found.append(f"the output is constant (about {scores.mean():.4g} for every row)")
+        if (spread := scores.std()) < self.min_spread:
+            found.append(
+                f"the output is constant (about {scores.mean():.4g} for every row; its standard "
+                f"deviation {spread:.2g} is below {self.min_spread:g})"
+            )
         loss, reference = self.losses(scores, labels, baseline)
         if loss > reference * (1 - self.margin):
             found.append(

@@ -63,7 +63,7 @@ def _normal_gamma(arms: Sequence[Arm], generator: np.random.Generator) -> Array:
     count = sum(arm.count for arm in arms)
     mean = sum(arm.sum for arm in arms) / count if count else 0.0
     squares = sum(arm.squares for arm in arms) / count if count else 1.0
-    variance = max(squares - mean**2, 1e-12 * squares, 1e-300)
+    variance = max(squares - mean**2, 1e-12 * squares, 1e-200)  # precisions stay finite
     return np.array([_means(arm, mean, variance, generator) for arm in arms])
 
 

@@ -36,8 +36,8 @@ def register(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
     settings = read_settings(environ)
     open_job_modules(settings.service.package)
-    clusters = open_clusters(settings, environ)
     values = variables(settings, arguments, environ)
+    clusters = open_clusters(settings, environ)
     values.setdefault("services_namespace", as_hcl(clusters.services.namespace))
     values.setdefault("services_region", as_hcl(clusters.services.region))
     service = settings.service.name
