@@ -159,6 +159,7 @@ def test_a_client_is_let_in_by_a_token_that_is_kept_nowhere_and_shut_out(toy: To
     assert "was like that already" in run(toy, "clients", "remove", "shop", "--why", "again")
     assert clients.read() == "{}"  # nobody is let in: not the same as no clients at all
     assert token not in run(toy, "clients", "history")
+    assert len(run(toy, "clients", "history", "nobody").splitlines()) == 1
     assert "above 0" in run(
         toy, "clients", "add", "shop", "--per-second", "0", "--why", "x", code=2
     )

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from mlservice.errors import Fault, RequestRefused
 from mlservice.queue.ledger import Ledger
-from mlservice.queue.message import Message
+from mlservice.queue.message import Message, dead_letter_of
 from template_tests.conftest import Toy
 
 PARTITIONS = 2
@@ -167,6 +168,12 @@ class Group(RuleBasedStateMachine):
 
 TestGroup = Group.TestCase
 TestGroup.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+
+
+def test_a_reason_that_is_no_utf_8_is_no_end_of_the_queue() -> None:
+    error = RequestRefused(422, "invalid_request", "no", [Fault("a", "\ud800", "is \ud800")])
+    letter = dead_letter_of(message(0, 0, None), error, "dead")
+    assert dict(letter.headers)["x-dead-letter-reason"] == rb"no: a: is \ud800"
 
 
 def test_messages_without_a_key_do_not_wait_for_each_other() -> None:

@@ -32,15 +32,18 @@ def add_reason(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--by", help="who changes it (default: GITLAB_USER_EMAIL, or you)")
 
 
-def add_history(commands: Any, name: str) -> None:
-    """Add the verb that shows all changes of the control ``name``."""
+def add_history(commands: Any, name: str, *, of_one: bool = True) -> None:
+    """Add the verb that shows the changes of the control ``name``, ``of_one`` thing or of all."""
 
-    def run(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
-        print(history_table(open_control(read_settings(environ), environ, name).history()))
+    def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+        changes = open_control(read_settings(environ), environ, name).history()
+        print(_history_table([c for c in changes if arguments.name in (None, c.what)]))
         return 0
 
     past = commands.add_parser("history", help="who changed what, when and why")
-    past.set_defaults(run=run)
+    past.set_defaults(run=run, name=None)
+    if of_one:
+        past.add_argument("name", metavar="NAME", nargs="?")
 
 
 def who(arguments: argparse.Namespace, environ: Mapping[str, str]) -> str:
@@ -59,7 +62,7 @@ def changed(what: str, done: bool) -> int:
     return 0
 
 
-def history_table(changes: Sequence[Change]) -> str:
+def _history_table(changes: Sequence[Change]) -> str:
     """One line for each change, the newest first."""
     rows = [
         (f"{change.at:%Y-%m-%d %H:%M:%S}", change.by, change.what, change.why, _short(change.text))

@@ -34,7 +34,7 @@ def add_parser(verbs: Any) -> None:
     clear.set_defaults(run=_clear)
     for command in (setting, clear):
         add_reason(command)
-    add_history(commands, "routing")
+    add_history(commands, "routing", of_one=False)
 
 
 def _show(_: argparse.Namespace, environ: Mapping[str, str]) -> int:

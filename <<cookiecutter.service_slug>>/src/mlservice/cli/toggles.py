@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlservice.cli.changes import add_reason, changed, history_table, open_control, who
+from mlservice.cli.changes import add_history, add_reason, changed, open_control, who
 from mlservice.cli.common import pair, read_settings, table
 from mlservice.errors import SettingsError
 
@@ -57,9 +57,7 @@ def add_parser(verbs: Any) -> None:
         command.set_defaults(run=_switch, state="ENABLED" if name == "on" else "DISABLED")
         add_reason(command)
     add_reason(setting)
-    past = commands.add_parser("history", help="who changed what, when and why")
-    past.add_argument("name", metavar="NAME", nargs="?")
-    past.set_defaults(run=_history)
+    add_history(commands, "toggles")
 
 
 def _percent(text: str) -> float:
@@ -117,13 +115,6 @@ def _switch(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     control = open_control(read_settings(environ), environ, "toggles")
     done = set_flag(control, arguments.name, switched, who(arguments, environ), arguments.why)
     return changed(arguments.name, done)
-
-
-def _history(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    control = open_control(read_settings(environ), environ, "toggles")
-    changes = control.history()
-    print(history_table([c for c in changes if arguments.name in (None, c.what)]))
-    return 0
 
 
 def _wanted(arguments: argparse.Namespace) -> Any:

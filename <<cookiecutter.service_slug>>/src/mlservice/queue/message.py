@@ -114,4 +114,6 @@ def dead_letter_of(message: Message, error: RequestRefused, topic: str) -> Recor
 
 
 def _headers(found: Mapping[str, object]) -> Headers:
-    return tuple((name, str(value).encode()) for name, value in found.items())
+    return tuple(
+        (name, str(value).encode(errors="backslashreplace")) for name, value in found.items()
+    )
