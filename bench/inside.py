@@ -13,7 +13,7 @@ import lightgbm
 import numpy as np
 
 from mlservice.cli.common import find_model, read_settings
-from mlservice.door import demo_period, open_request_side, open_samples
+from mlservice.owner import demo_period, load_request_code, load_samples
 
 _MOST_REQUESTS = 4000
 
@@ -28,8 +28,8 @@ def main(folder: Path) -> None:
     with find_model(settings, "latest").files() as model:
         shutil.copytree(model, folder / "model")
     after = datetime.fromisoformat(demo_period(package))
-    requests = [sample.request for sample in open_samples(package)(after, _MOST_REQUESTS)]
-    side = open_request_side(package)
+    requests = [sample.request for sample in load_samples(package)(after, _MOST_REQUESTS)]
+    side = load_request_code(package)
     rows = np.array([side.features(request) for request in requests], dtype=np.float64)
     booster = lightgbm.Booster(model_file=folder / "model" / "model.txt")
     scores = np.asarray(booster.predict(rows, num_threads=1))

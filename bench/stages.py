@@ -18,7 +18,7 @@ import orjson
 
 from mlservice.cli.common import read_settings
 from mlservice.contracts import Contract, parse
-from mlservice.door import open_request_side
+from mlservice.owner import load_request_code
 from mlservice.protocol import predict_pb2
 from mlservice.protocol.packing import RowPacker, pack_timeouts, unpack_rows
 
@@ -36,7 +36,7 @@ def main(folder: Path) -> None:
 
 def _gateway(bodies: list[bytes]) -> Iterator[tuple[str, Callable[[], Any], int]]:
     settings = read_settings(os.environ)
-    side = open_request_side(settings.service.package)
+    side = load_request_code(settings.service.package)
     request = Contract.load(settings.contracts / "request.schema.json")
     response = Contract.load(settings.contracts / "response.schema.json")
     packer = RowPacker(len(side.names))
@@ -56,7 +56,7 @@ def _gateway(bodies: list[bytes]) -> Iterator[tuple[str, Callable[[], Any], int]
 
 
 def _worker(folder: Path, bodies: list[bytes]) -> Iterator[tuple[str, Callable[[], Any], int]]:
-    side = open_request_side(read_settings(os.environ).service.package)
+    side = load_request_code(read_settings(os.environ).service.package)
     matrix = np.array([side.features(parse(body)) for body in bodies[:_ROWS]], dtype=np.float64)
     data = _call([matrix.tobytes()])
     booster = lightgbm.Booster(model_file=folder / "model" / "model.txt")

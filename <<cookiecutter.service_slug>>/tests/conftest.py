@@ -13,8 +13,8 @@ from hypothesis import settings as hypothesis_settings
 
 from mlservice.artifacts import Artifact, Store, open_store
 from mlservice.contracts import Contract
-from mlservice.door import RequestSide, demo_period, open_model_side, open_request_side
 from mlservice.local import LocalService, free_ports
+from mlservice.owner import RequestCode, demo_period, load_model_code, load_request_code
 from mlservice.pipeline import parse_period
 from mlservice.pipeline.run import make_executor, root_task, run_pipeline
 from mlservice.settings import Settings, load_settings
@@ -47,8 +47,8 @@ def store(settings: Settings) -> Store:
 
 
 @pytest.fixture(scope="session")
-def request_side(settings: Settings) -> RequestSide:
-    return open_request_side(settings.service.package)
+def request_side(settings: Settings) -> RequestCode:
+    return load_request_code(settings.service.package)
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +72,7 @@ def model(settings: Settings, store: Store, environ: dict[str, str]) -> Artifact
 @pytest.fixture(scope="session")
 def slot(settings: Settings, model: Artifact) -> ModelSlot:
     """The model, loaded as a worker loads it."""
-    return load_slot(model, open_model_side(settings.service.package))
+    return load_slot(model, load_model_code(settings.service.package))
 
 
 @pytest.fixture(scope="session")

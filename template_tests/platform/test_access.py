@@ -44,7 +44,7 @@ def test_a_client_never_gets_more_than_its_rate_and_what_it_saved(
 ) -> None:
     now = [0.0]
     admission = Admission(required=False, clock=lambda: now[0])
-    admission.use({"a": client("t", per_second=rate, burst=burst)})
+    admission.apply({"a": client("t", per_second=rate, burst=burst)})
     admitted = 0
     for pause in pauses:
         now[0] += pause
@@ -63,10 +63,10 @@ def test_a_client_never_gets_more_than_its_rate_and_what_it_saved(
 def test_clients_do_not_take_each_others_rate_and_keep_theirs_over_a_reload() -> None:
     admission = Admission(required=False, clock=lambda: 0.0)
     clients = {"a": client("ta", per_second=1), "b": client("tb", per_second=1)}
-    admission.use(clients)
+    admission.apply(clients)
     assert admission.admit(bearer("ta")) == "a"
     assert admission.admit(bearer("tb")) == "b"
-    admission.use({**clients, "c": client("tc")})
+    admission.apply({**clients, "c": client("tc")})
     with pytest.raises(TooOften, match="a may send 1 requests a second"):
         admission.admit(bearer("ta"))
     assert [admission.admit(bearer("tc")) for _ in range(100)] == ["c"] * 100
@@ -82,11 +82,11 @@ def test_what_is_saved_up_needs_a_rate() -> None:
 )
 def test_a_header_that_holds_no_known_token_is_refused(header: bytes) -> None:
     admission = Admission(required=False)
-    admission.use({"a": client("t")})
+    admission.apply({"a": client("t")})
     with pytest.raises(RequestRefused) as caught:
         admission.admit({b"authorization": header})
     assert caught.value.status == 401
-    admission.use(None)
+    admission.apply(None)
     admission.admit({b"authorization": header})
 
 

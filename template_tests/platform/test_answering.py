@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mlservice.contracts import Contract
-from mlservice.door import RequestSide
-from mlservice.gateway.answering import Answered, Answering, Asked
-from mlservice.gateway.coalescer import Reply
-from mlservice.gateway.enrichment import Enrichment
-from mlservice.gateway.worker_client import VersionGone
-from mlservice.gateway.worker_pool import WorkerPool
 from mlservice.live import CanaryPolicy
 from mlservice.observe import metrics
 from mlservice.observe.events import EventLog
+from mlservice.owner import RequestCode
+from mlservice.prediction.batching import Reply
+from mlservice.prediction.path import Prediction, PredictPath, RequestContext
+from mlservice.prediction.upstreams.enrichment import Enrichment
+from mlservice.prediction.workers.client import VersionGone
+from mlservice.prediction.workers.pool import WorkerPool
 from mlservice.protocol.packing import Status
 from mlservice.settings import GatewaySettings
 
@@ -43,17 +43,17 @@ class LeavingPool(WorkerPool):
 
 
 def test_it_is_answered_by_another_version_and_marked() -> None:
-    async def ask() -> list[Answered]:
+    async def ask() -> list[Prediction]:
         pool = LeavingPool(("x",), None)
-        pool.trouble = None
-        side = RequestSide(("x",), lambda _: (1.0,), lambda score: {"score": score})
+        pool.unavailable_reason = None
+        side = RequestCode(("x",), lambda _: (1.0,), lambda score: {"score": score})
         contracts, nobody = (ANYTHING, ANYTHING), Enrichment((), Path())
-        answering = Answering(GatewaySettings(), side, contracts, pool, nobody, EventLog(None, 0))
+        answering = PredictPath(GatewaySettings(), side, contracts, pool, nobody, EventLog(None, 0))
         router = answering.router
         pool.left = lambda: router.count_workers({"stable": 1})
         router.count_workers({"stable": 1, "canary": 1})
-        router.use(CanaryPolicy(policy="canary", share=0.5))
-        asked = [Asked(str(n), str(n), time.perf_counter(), 5) for n in range(20)]
+        router.apply(CanaryPolicy(policy="canary", share=0.5))
+        asked = [RequestContext(str(n), str(n), time.perf_counter(), 5) for n in range(20)]
         return [await answering.answer(b"{}", each) for each in asked]
 
     before = metrics.VERSION_REQUESTS.counts.copy()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mlservice.api import Change, Side, as_readers_see, compare, compare_with_release, is_major
 from mlservice.api.compatibility import GONE, REASONS, UNKNOWN, UNPROVEN
-from mlservice.api.edits import edits
+from mlservice.api.schema_diff import edits
 from mlservice.cli.main import main
 from mlservice.errors import ContractError, ReleaseError
 from template_tests.conftest import SERVICE, TOY, clean_environ

@@ -19,8 +19,8 @@ from starlette.routing import Route
 from mlservice.bandit import Arm, Statistics, Tally, decode_statistics, probabilities
 from mlservice.bandit.server import make_app
 from mlservice.errors import StatisticsError
-from mlservice.gateway.router import Router
 from mlservice.live import ThompsonPolicy, WeightsPolicy
+from mlservice.prediction.routing import Router
 from mlservice.settings import load_settings
 from template_tests.conftest import MakeToy
 
@@ -52,7 +52,7 @@ class Simulation:
         generator = np.random.default_rng(self.seed)
         second = [0.0]
         router = Router(lambda: START.timestamp() + second[0])
-        router.use(self.policy)
+        router.apply(self.policy)
         router.count_workers({"a": 1, "b": 1, "c": 1})
         tally = Tally(window=3600, half_life=self.half_life)
         due: list[tuple[float, dict[str, Any]]] = []

@@ -6,8 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from mlservice.gateway.breaker import COOL_SECONDS, FEWEST, LONGEST_COOL, WINDOW, Breaker
-from mlservice.gateway.budget import RetryBudget
+from mlservice.prediction.retry_budget import RetryBudget
+from mlservice.prediction.upstreams.breaker import (
+    COOL_SECONDS,
+    FEWEST,
+    LONGEST_COOL,
+    WINDOW,
+    Breaker,
+)
 
 
 class BreakerLife(RuleBasedStateMachine):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mlservice.cluster import ConsulStore
-from mlservice.deploy.controls import Control, decode_flag, read_flags, set_flag
+from mlservice.deploy.operator_settings import Control, decode_flag, read_flags, set_flag
 from mlservice.errors import ClusterRefused
 from template_tests.conftest import MakeToy, Toy
 from template_tests.servers import Consul, consul_server

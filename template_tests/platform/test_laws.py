@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from mlservice.artifacts import FileEntry, Manifest, artifact_path
 from mlservice.contracts import Contract, parse
 from mlservice.errors import ArtifactCorrupt, PipelineError, RequestRefused, Unavailable
-from mlservice.gateway.coalescer import Coalescer, Reply
 from mlservice.pipeline import parse_period, weeks_before
 from mlservice.pipeline.parameters import floor
+from mlservice.prediction.batching import Batcher, Reply
 from mlservice.protocol.packing import (
     MAX_MESSAGE_BYTES,
     RowPacker,
@@ -278,7 +278,7 @@ def test_each_row_gets_its_own_answer_whatever_the_timing(
 ) -> None:
     worker = EchoWorker(delays, statuses)
 
-    async def caller(coalescer: Coalescer, number: int, wait: float) -> None:
+    async def caller(coalescer: Batcher, number: int, wait: float) -> None:
         await asyncio.sleep(wait)
         deadline = time.perf_counter() + 30
         expected = statuses[number % len(statuses)]
@@ -292,7 +292,7 @@ def test_each_row_gets_its_own_answer_whatever_the_timing(
             assert expected == Status.OK
 
     async def crowd() -> None:
-        coalescer = Coalescer(worker, max_rows=most, max_queue=1000, max_in_flight=in_flight)
+        coalescer = Batcher(worker, max_rows=most, max_queue=1000, max_in_flight=in_flight)
         await asyncio.gather(*(caller(coalescer, n, wait) for n, wait in enumerate(arrivals)))
 
     asyncio.run(crowd())
@@ -311,7 +311,7 @@ def test_a_batch_that_fails_fails_for_each_of_its_callers_and_the_next_goes_on(
         return Reply([1.0] * len(rows), bytes(len(rows)), "v")
 
     async def crowd() -> None:
-        coalescer = Coalescer(send, max_rows=8, max_queue=100)
+        coalescer = Batcher(send, max_rows=8, max_queue=100)
         deadline = time.perf_counter() + 5
         results = await asyncio.gather(
             *(coalescer.submit(b"bad", deadline) for _ in range(8)), return_exceptions=True
@@ -328,7 +328,7 @@ def test_a_worker_that_answers_another_number_of_rows_fails_the_whole_batch(rows
         return Reply([0.5] * rows, bytes(rows), "v")
 
     async def crowd() -> list[object]:
-        coalescer = Coalescer(send, max_rows=8, max_queue=100)
+        coalescer = Batcher(send, max_rows=8, max_queue=100)
         deadline = time.perf_counter() + 5
         return await asyncio.gather(
             *(coalescer.submit(b"", deadline) for _ in range(2)), return_exceptions=True
@@ -343,7 +343,7 @@ def test_rows_that_nobody_waits_for_are_not_sent() -> None:
     worker = EchoWorker([0.2], [Status.OK])
 
     async def crowd() -> None:
-        coalescer = Coalescer(worker, max_rows=1, max_queue=100, max_in_flight=1)
+        coalescer = Batcher(worker, max_rows=1, max_queue=100, max_in_flight=1)
         now = time.perf_counter()
         first = asyncio.create_task(coalescer.submit(b"1", now + 5))
         await asyncio.sleep(0.01)
@@ -364,7 +364,7 @@ def test_more_rows_than_may_wait_are_refused_at_once() -> None:
     worker = EchoWorker([0.1], [Status.OK])
 
     async def crowd() -> list[object]:
-        coalescer = Coalescer(worker, max_rows=1, max_queue=5, max_in_flight=1)
+        coalescer = Batcher(worker, max_rows=1, max_queue=5, max_in_flight=1)
         deadline = time.perf_counter() + 5
         return await asyncio.gather(
             *(coalescer.submit(str(n).encode(), deadline) for n in range(20)),

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from pact import Pact, Verifier, match
 
 from mlservice.contracts import Contract
-from mlservice.door import Upstream
 from mlservice.errors import ContractError
 from mlservice.local import LocalService, free_ports
+from mlservice.owner import Upstream
 from mlservice.testing.consumers import Provider
 from mlservice.testing.states import NO_WORKER, SERVED
 from mlservice.testing.upstreams import Example, example, needed, write_pacts

@@ -17,8 +17,8 @@ from prometheus_client import REGISTRY
 
 from mlservice.bandit import Arm, Statistics
 from mlservice.errors import LiveError, Unavailable
-from mlservice.gateway.router import Router, unit
 from mlservice.live import CanaryPolicy, Policy, ThompsonPolicy, WeightsPolicy, read_live
+from mlservice.prediction.routing import Router, unit
 
 USERS = [f"user-{n}" for n in range(4000)]
 
@@ -29,7 +29,7 @@ def weights(salt: str = "", **shares: float) -> WeightsPolicy:
 
 def router(policy: Policy | None, *ready: str) -> Router:
     made = Router()
-    made.use(policy)
+    made.apply(policy)
     made.count_workers(dict.fromkeys(ready or ("a", "b"), 1))
     return made
 
@@ -102,7 +102,7 @@ def test_without_a_policy_each_version_has_the_share_of_its_workers() -> None:
 def test_a_canary_has_its_share_of_the_users() -> None:
     made = router(CanaryPolicy(policy="canary", share=0.05), "stable", "canary")
     assert 0.035 < Counter(versions(made).values())["canary"] / len(USERS) < 0.065
-    made.use(CanaryPolicy(policy="canary", share=0))
+    made.apply(CanaryPolicy(policy="canary", share=0))
     assert set(versions(made).values()) == {"stable"}
 
 
@@ -215,7 +215,7 @@ class RouterLife(RuleBasedStateMachine):
         if policy != self.policy:
             self.learned = None
         self.policy = policy
-        self.router.use(policy)
+        self.router.apply(policy)
 
     @rule(ready=st.sets(st.sampled_from(NAMES)))
     def change_workers(self, ready: set[str]) -> None:

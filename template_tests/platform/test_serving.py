@@ -22,8 +22,8 @@ import grpc.aio
 import httpx2
 import pytest
 
-from mlservice.gateway.batch_stream import BatchStream
 from mlservice.local import LocalService, free_ports
+from mlservice.prediction.workers.stream import BatchStream
 from mlservice.protocol import predict_pb2, predict_pb2_grpc
 from mlservice.protocol.packing import features_digest, pack_timeouts, unpack_scores
 from template_tests.conftest import MakeToy, Toy

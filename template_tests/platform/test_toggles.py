@@ -17,7 +17,7 @@ from mlservice import toggle
 from mlservice.errors import LiveError
 from mlservice.live import FlagSet, read_live
 from mlservice.observe.events import EventLog
-from mlservice.toggles import Asking, Toggles
+from mlservice.toggles import ToggleContext, Toggles
 from mlservice.toggles.current import CURRENT
 
 USERS = [f"user-{n}" for n in range(3000)]
@@ -52,7 +52,7 @@ def flag(variants: dict[str, Any], default: str, **more: Any) -> dict[str, Any]:
 
 
 def use(toggles: Toggles, **flags: Any) -> None:
-    toggles.use(FlagSet.model_validate({"flags": flags}))
+    toggles.apply(FlagSet.model_validate({"flags": flags}))
 
 
 def share(percent: float) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def share(percent: float) -> dict[str, Any]:
 
 
 def value(toggles: Toggles, name: str, user: str | None, **attributes: Any) -> Any:
-    return Asking(toggles, user, "request", attributes).value(name, False)
+    return ToggleContext(toggles, user, "request", attributes).value(name, False)
 
 
 def test_a_toggle_is_on_or_off_for_all(toggles: Toggles) -> None:
@@ -130,18 +130,18 @@ def test_a_kill_switch_gives_everybody_the_default_of_the_code(
 def test_the_default_says_the_type(toggles: Toggles, default: Any) -> None:
     values = {bool: True, int: 7, float: 0.25, str: "bold"}
     use(toggles, new=flag({"v": values[type(default)]}, "v"), odd=flag({"v": "text"}, "v"))
-    asking = Asking(toggles, "u", "r", {})
-    assert asking.value("new", default) == values[type(default)]
+    context = ToggleContext(toggles, "u", "r", {})
+    assert context.value("new", default) == values[type(default)]
     if not isinstance(default, str):
-        assert asking.value("odd", default) == default  # another type than the code expects
+        assert context.value("odd", default) == default  # another type than the code expects
 
 
 def test_an_exposure_is_told_once_where_a_variant_was_used(
     toggles: Toggles, events: Memory
 ) -> None:
     use(toggles, shown=share(100), unasked=share(100))
-    asking = Asking(toggles, "u", "r1", {})
-    token = CURRENT.set(asking)
+    context = ToggleContext(toggles, "u", "r1", {})
+    token = CURRENT.set(context)
     try:
         assert toggle("shown", default=False) is True
         assert toggle("shown", default=False) is True
@@ -166,7 +166,8 @@ def test_outside_of_a_request_a_toggle_has_its_default(toggles: Toggles) -> None
 
 def test_without_a_user_the_request_decides(toggles: Toggles) -> None:
     use(toggles, new=share(50))
-    values = {Asking(toggles, None, f"request-{n}", {}).value("new", False) for n in range(50)}
+    contexts = [ToggleContext(toggles, None, f"request-{n}", {}) for n in range(50)]
+    values = {context.value("new", False) for context in contexts}
     assert values == {True, False}
 
 
@@ -215,13 +216,13 @@ def test_what_is_kept_of_an_evaluation_is_what_a_new_one_would_give(
     try:
         for user, attributes in requests:
             for name in flags.flags:
-                toggles.use(flags)
+                toggles.apply(flags)
                 fresh = value(toggles, name, user, **attributes)
                 assert fresh == value(toggles, name, user, **attributes)
-        toggles.use(flags)
+        toggles.apply(flags)
         kept = [[value(toggles, n, u, **a) for n in flags.flags] for u, a in requests]
         for (user, attributes), found in zip(requests, kept, strict=True):
-            toggles.use(flags)
+            toggles.apply(flags)
             assert found == [value(toggles, name, user, **attributes) for name in flags.flags]
     finally:
         toggles.close()
@@ -253,7 +254,7 @@ def test_a_flag_that_cannot_work_is_refused_by_name(
 
 
 def test_rules_can_be_shared(toggles: Toggles) -> None:
-    toggles.use(
+    toggles.apply(
         FlagSet.model_validate(
             {
                 "$evaluators": {"testers": {"in": [{"var": "targetingKey"}, ["t"]]}},

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from mlservice.door import Upstream
-from mlservice.gateway.breaker import COOL_SECONDS
-from mlservice.gateway.enrichment import Enrichment
+from mlservice.owner import Upstream
+from mlservice.prediction.upstreams.breaker import COOL_SECONDS
+from mlservice.prediction.upstreams.enrichment import Enrichment
 
 SCHEMA = {
     "type": "object",
@@ -100,7 +100,7 @@ def run(
 ) -> None:
     async def whole() -> None:
         enrichment = Enrichment(upstreams or (upstream(),), contracts)
-        enrichment.use({name: (url,) for name, url in urls.items()})
+        enrichment.apply({name: (url,) for name, url in urls.items()})
         try:
             await scenario(enrichment)
         finally:
@@ -182,7 +182,7 @@ def test_an_upstream_that_loses_its_last_address_during_a_retry_is_replaced_by_t
         loop = asyncio.get_running_loop()
 
         def leave(_: str) -> Answer:
-            loop.call_soon_threadsafe(enrichment.use, {})
+            loop.call_soon_threadsafe(enrichment.apply, {})
             return 503, b""
 
         weather.answer = leave
@@ -197,10 +197,10 @@ def test_an_address_of_an_upstream_that_nobody_has_is_said_once(
 ) -> None:
     async def scenario(enrichment: Enrichment) -> None:
         for _ in range(3):
-            enrichment.use({"wether": ("http://127.0.0.1:1",)})
+            enrichment.apply({"wether": ("http://127.0.0.1:1",)})
         assert caplog.text.count("wether, which the service does not have (it has weather)") == 1
-        enrichment.use({})
-        enrichment.use({"wether": ("http://127.0.0.1:1",)})
+        enrichment.apply({})
+        enrichment.apply({"wether": ("http://127.0.0.1:1",)})
         assert caplog.text.count("wether, which") == 2
 
     run(scenario, contracts)
@@ -248,7 +248,7 @@ def test_a_server_that_is_down_is_tried_twice_and_found_when_it_is_back(contract
     async def scenario(enrichment: Enrichment) -> None:
         assert await ask(enrichment) == LACKING
         with serving(weather):
-            enrichment.use({"weather": (down, weather.url)})
+            enrichment.apply({"weather": (down, weather.url)})
             assert await ask(enrichment, "one") == GOOD  # whichever comes first, or the other
             assert await ask(enrichment, "two") == GOOD
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mlservice.gateway.coalescer import Coalescer, Reply
+from mlservice.prediction.batching import Batcher, Reply
 from template_tests.conftest import MakeToy
 from template_tests.live_world import Crowd, Process, World, opened, wait_for
 
@@ -235,7 +235,7 @@ def test_rows_that_wait_leave_as_soon_as_there_is_another_worker() -> None:
                 await asyncio.sleep(timeout)
             return Reply([0.0], b"\0", "version")
 
-        coalescer = Coalescer(send, max_rows=1, max_queue=10, max_in_flight=lambda: most)
+        coalescer = Batcher(send, max_rows=1, max_queue=10, max_in_flight=lambda: most)
         end = time.perf_counter() + 5
         rows = [asyncio.create_task(coalescer.submit(row, end)) for row in (b"slow", b"next")]
         await asyncio.sleep(0.05)

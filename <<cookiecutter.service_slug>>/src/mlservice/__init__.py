@@ -10,9 +10,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mlservice.door import Sample, Upstream
     from mlservice.errors import InvalidRequest
     from mlservice.jobs.job import job
+    from mlservice.owner import Sample, Upstream
     from mlservice.pipeline import (
         DayParameter,
         HourParameter,
@@ -33,10 +33,10 @@ _HOMES = {
     "InvalidRequest": "mlservice.errors",
     "PeriodParameter": "mlservice.pipeline",
     "QualityChecks": "mlservice.quality",
-    "Sample": "mlservice.door",
+    "Sample": "mlservice.owner",
     "Task": "mlservice.pipeline",
     "ThreeHourParameter": "mlservice.pipeline",
-    "Upstream": "mlservice.door",
+    "Upstream": "mlservice.owner",
     "WeekParameter": "mlservice.pipeline",
     "accept_model": "mlservice.quality",
     "job": "mlservice.jobs.job",

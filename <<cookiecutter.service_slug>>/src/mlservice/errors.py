@@ -5,7 +5,7 @@ keeps its traceback. The whole tree::
 
     MlserviceError            exit code 1
     ├── SettingsError                   2   service.toml or the environment
-    ├── DoorError                       2   the owner's package lacks something
+    ├── OwnerError                       2   the owner's package lacks something
     ├── ContractError                   2   a JSON Schema in contracts/ cannot be used
     ├── ReleaseError                    2   what the last release promised cannot be read
     ├── LiveError                       2   the live file or a published model's record
@@ -49,7 +49,7 @@ class SettingsError(MlserviceError):
     exit_code = 2
 
 
-class DoorError(MlserviceError):
+class OwnerError(MlserviceError):
     """The owner's package lacks a name that the platform needs, or it has the wrong form."""
 
     exit_code = 2

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mlservice.errors import ArtifactCorrupt, DoorError, ModelRefused
+from mlservice.errors import ArtifactCorrupt, ModelRefused, OwnerError
 
 Array = npt.NDArray[np.float64]
 GOLDEN_NAME = "golden.npz"
@@ -39,17 +39,17 @@ class QualityChecks:
     loss: str = "log_loss"
 
     def __post_init__(self) -> None:
-        """Refuse bounds that could not mean anything; raises ``DoorError``."""
+        """Refuse bounds that could not mean anything; raises ``OwnerError``."""
         if self.loss not in _LOSSES:
-            raise DoorError(
+            raise OwnerError(
                 f"QualityChecks(loss={self.loss!r}): give one of {', '.join(map(repr, _LOSSES))}"
             )
         if not self.low < self.high:
-            raise DoorError(
+            raise OwnerError(
                 f"QualityChecks(low={self.low}, high={self.high}): low must be below high"
             )
         if self.loss == "log_loss" and (self.low < 0 or self.high > 1):
-            raise DoorError(
+            raise OwnerError(
                 f"QualityChecks(low={self.low}, high={self.high}): log_loss is for probabilities, "
                 'from 0 to 1; write loss="squared_error" for quantities'
             )

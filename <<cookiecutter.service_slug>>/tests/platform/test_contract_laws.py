@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlservice.contracts import Contract
-from mlservice.door import RequestSide, open_model_side
 from mlservice.errors import InvalidRequest
+from mlservice.owner import RequestCode, load_model_code
 from mlservice.protocol.packing import RowPacker, unpack_rows
 from mlservice.settings import Settings
 from mlservice.testing import messages
@@ -16,7 +16,7 @@ from mlservice.worker.slot import ModelSlot
 
 
 def test_every_valid_request_makes_one_row_of_features(
-    request_contract: Contract, request_side: RequestSide
+    request_contract: Contract, request_side: RequestCode
 ) -> None:
     packer = RowPacker(len(request_side.names))
 
@@ -32,7 +32,7 @@ def test_every_valid_request_makes_one_row_of_features(
 
 
 def test_features_depend_on_the_request_alone(
-    request_contract: Contract, request_side: RequestSide
+    request_contract: Contract, request_side: RequestCode
 ) -> None:
     @given(messages(request_contract))
     def law(message: dict[str, object]) -> None:
@@ -47,9 +47,9 @@ def test_features_depend_on_the_request_alone(
 
 
 def test_every_score_of_the_allowed_range_makes_a_valid_response(
-    settings: Settings, response_contract: Contract, request_side: RequestSide
+    settings: Settings, response_contract: Contract, request_side: RequestCode
 ) -> None:
-    checks = open_model_side(settings.service.package).checks
+    checks = load_model_code(settings.service.package).checks
 
     @given(st.floats(checks.low, checks.high))
     def law(score: float) -> None:
@@ -64,9 +64,9 @@ def test_every_score_of_the_allowed_range_makes_a_valid_response(
 
 
 def test_the_model_scores_every_valid_request_within_its_range(
-    settings: Settings, request_contract: Contract, request_side: RequestSide, slot: ModelSlot
+    settings: Settings, request_contract: Contract, request_side: RequestCode, slot: ModelSlot
 ) -> None:
-    checks = open_model_side(settings.service.package).checks
+    checks = load_model_code(settings.service.package).checks
 
     @given(st.lists(messages(request_contract), min_size=1, max_size=5))
     def law(batch: list[dict[str, object]]) -> None:

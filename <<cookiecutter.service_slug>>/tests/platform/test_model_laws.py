@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlservice.artifacts import Artifact
-from mlservice.door import open_model_side
+from mlservice.owner import load_model_code
 from mlservice.quality import Golden
 from mlservice.settings import Settings
 from mlservice.worker.slot import ModelSlot
@@ -34,7 +34,7 @@ def test_the_model_beats_the_baseline_on_rows_it_has_not_seen(
 ) -> None:
     with model.files() as folder:
         golden = Golden.load(folder)
-    checks = open_model_side(settings.service.package).checks
+    checks = load_model_code(settings.service.package).checks
     scores = np.asarray(slot.predict(golden.rows))
     loss, baseline = checks.losses(scores, golden.labels, golden.baseline)
     assert loss < baseline

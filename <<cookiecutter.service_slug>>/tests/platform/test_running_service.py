@@ -12,8 +12,8 @@ from hypothesis import given
 from openapi_spec_validator import validate
 
 from mlservice.contracts import Contract, load_examples
-from mlservice.door import RequestSide, demo_period, open_samples
 from mlservice.local import LocalService
+from mlservice.owner import RequestCode, demo_period, load_samples
 from mlservice.pipeline import parse_period
 from mlservice.settings import Settings
 from mlservice.testing import messages
@@ -28,7 +28,7 @@ def url(service: LocalService) -> str:
 @pytest.fixture(scope="module")
 def sample(settings: Settings) -> dict[str, Any]:
     period = parse_period(demo_period(settings.service.package), settings.pipeline.retrain_every)
-    samples = open_samples(settings.service.package)(period, 1)
+    samples = load_samples(settings.service.package)(period, 1)
     assert samples, f"samples({period}, 1) in data.py gave none: it must find one"
     return samples[0].request
 
@@ -52,7 +52,7 @@ def post(url: str, body: bytes) -> tuple[int, dict[str, Any]]:
 
 
 def test_an_answer_is_what_the_model_says_of_the_same_features(
-    url: str, sample: dict[str, Any], request_side: RequestSide, slot: ModelSlot
+    url: str, sample: dict[str, Any], request_side: RequestCode, slot: ModelSlot
 ) -> None:
     status, answer = post(url, json.dumps(sample).encode())
     row = np.array([request_side.features(sample)], dtype=np.float64)

@@ -7,8 +7,8 @@ import numpy as np
 from hypothesis import given
 
 from mlservice.contracts import Contract
-from mlservice.door import RequestSide, Upstream, demo_period, open_samples, open_upstreams
 from mlservice.errors import InvalidRequest
+from mlservice.owner import RequestCode, Upstream, demo_period, load_samples, load_upstreams
 from mlservice.pipeline import parse_period
 from mlservice.protocol.packing import RowPacker
 from mlservice.settings import Settings
@@ -17,10 +17,10 @@ from mlservice.testing.upstreams import example, needed, write_pacts
 
 
 def test_every_request_that_lacks_an_answer_can_do_with_the_fallback(
-    settings: Settings, request_contract: Contract, request_side: RequestSide
+    settings: Settings, request_contract: Contract, request_side: RequestCode
 ) -> None:
     packer = RowPacker(len(request_side.names))
-    upstreams = open_upstreams(settings.service.package)
+    upstreams = load_upstreams(settings.service.package)
 
     @given(messages(request_contract))
     def law(message: dict[str, object]) -> None:
@@ -38,7 +38,7 @@ def test_every_request_that_lacks_an_answer_can_do_with_the_fallback(
 
 
 def test_every_stand_in_answers_with_what_is_needed(settings: Settings) -> None:
-    for upstream in open_upstreams(settings.service.package):
+    for upstream in load_upstreams(settings.service.package):
         contract = contract_of(upstream, settings)
         for request in lacking(upstream, settings):
             query = upstream.query(request)
@@ -47,9 +47,9 @@ def test_every_stand_in_answers_with_what_is_needed(settings: Settings) -> None:
 
 
 def test_the_schema_of_an_upstream_names_all_that_features_read_of_its_answer(
-    settings: Settings, request_side: RequestSide
+    settings: Settings, request_side: RequestCode
 ) -> None:
-    for upstream in open_upstreams(settings.service.package):
+    for upstream in load_upstreams(settings.service.package):
         schema = contract_of(upstream, settings).schema
         for request in lacking(upstream, settings):
             query = upstream.query(request)
@@ -66,7 +66,7 @@ def test_the_schema_of_an_upstream_names_all_that_features_read_of_its_answer(
 def test_a_pact_for_each_upstream_says_what_the_gateway_asks_and_needs(settings: Settings) -> None:
     folder = settings.state / "pacts"
     shutil.rmtree(folder, ignore_errors=True)
-    upstreams = open_upstreams(settings.service.package)
+    upstreams = load_upstreams(settings.service.package)
     examples = [
         example(each, contract_of(each, settings), lacking(each, settings)) for each in upstreams
     ]
@@ -81,5 +81,5 @@ def contract_of(upstream: Upstream, settings: Settings) -> Contract:
 def lacking(upstream: Upstream, settings: Settings) -> list[dict[str, Any]]:
     """Real requests that do not say what the upstream knows."""
     period = parse_period(demo_period(settings.service.package), settings.pipeline.retrain_every)
-    samples = open_samples(settings.service.package)(period, 20)
+    samples = load_samples(settings.service.package)(period, 20)
     return [{k: v for k, v in each.request.items() if k != upstream.name} for each in samples]

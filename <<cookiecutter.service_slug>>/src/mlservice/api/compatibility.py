@@ -17,7 +17,7 @@ from typing import Any, Literal
 import jsonschema_rs
 from jsonschema_rs.canonical import CanonicalizationError, Containment
 
-from mlservice.api.edits import Edit, edits
+from mlservice.api.schema_diff import Edit, edits
 
 Side = Literal["request", "response"]
 

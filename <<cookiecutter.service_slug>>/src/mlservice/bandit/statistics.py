@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from mlservice.errors import StatisticsError
-from mlservice.live.faults import explain
+from mlservice.live.messages import explain
 
 _MOST = 1e15
 _SLACK = 1e-6

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from mlservice.cli.changes import add_history, add_reason, changed, open_control, who
+from mlservice.cli.audit_options import add_history, add_reason, changed, open_control, who
 from mlservice.cli.common import read_settings, table
 from mlservice.errors import SettingsError
 
@@ -35,7 +35,7 @@ def add_parser(verbs: Any) -> None:
 
 
 def _list(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from mlservice.deploy.controls import read_clients
+    from mlservice.deploy.operator_settings import read_clients
 
     clients = read_clients(open_control(read_settings(environ), environ, "clients"))
     if clients is None:
@@ -50,7 +50,7 @@ def _list(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _add(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from mlservice.deploy.controls import set_client
+    from mlservice.deploy.operator_settings import set_client
     from mlservice.live import Client, digest
 
     token = secrets.token_urlsafe(_TOKEN_BYTES)
@@ -71,7 +71,7 @@ def _add(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _remove(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from mlservice.deploy.controls import set_client
+    from mlservice.deploy.operator_settings import set_client
 
     control = open_control(read_settings(environ), environ, "clients")
     done = set_client(control, arguments.name, None, who(arguments, environ), arguments.why)

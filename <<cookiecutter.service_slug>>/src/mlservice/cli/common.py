@@ -9,8 +9,8 @@ from typing import Any
 
 from mlservice.artifacts import Artifact, Store, list_artifacts, open_artifact, open_store
 from mlservice.artifacts.artifact import relative_path
-from mlservice.door import open_pipeline
 from mlservice.errors import ArtifactNotFound, SettingsError
+from mlservice.owner import load_pipeline
 from mlservice.settings import Settings, load_settings
 
 
@@ -36,7 +36,7 @@ def find_model(settings: Settings, uri: str) -> Artifact:
     store = settings_store(settings)
     if uri != "latest":
         return open_artifact(store, relative_path(store, uri))
-    pipeline = open_pipeline(settings.service.package)
+    pipeline = load_pipeline(settings.service.package)
     found = list_artifacts(store, f"{settings.service.name}/{pipeline.get_task_family()}")
     if not found:
         raise ArtifactNotFound(

@@ -15,17 +15,17 @@ from mlservice.cli.common import read_settings, settings_store, table
 from mlservice.cli.demo_callers import ask_all
 from mlservice.cli.demo_rivals import compete
 from mlservice.cli.demo_world import DemoWorld
-from mlservice.door import (
+from mlservice.errors import OwnerError, PipelineError
+from mlservice.local import LocalService, free_ports
+from mlservice.observe.logs import log_as_text
+from mlservice.owner import (
     Rivals,
     Sample,
     demo_period,
-    open_rivals,
-    open_samples,
-    open_upstreams,
+    load_rivals,
+    load_samples,
+    load_upstreams,
 )
-from mlservice.errors import DoorError, PipelineError
-from mlservice.local import LocalService, free_ports
-from mlservice.observe.logs import log_as_text
 from mlservice.settings import Settings
 
 _SAMPLES = 12
@@ -47,7 +47,7 @@ def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     settings = read_settings(environ)
     package = settings.service.package
     period, text = _period(settings), demo_period(package)
-    rivals = open_rivals(package)
+    rivals = load_rivals(package)
     _say(1, f"Training {'two models' if rivals else 'a model'} on what was known on {text}")
     model = _train(settings, environ, period, {})
     challenger = _train_rival(settings, environ, period, rivals) if rivals else None
@@ -107,10 +107,10 @@ def _train_rival(
 def _samples(settings: Settings, period: datetime) -> list[Sample]:
     """Real cases, without what the upstreams will say of them."""
     package = settings.service.package
-    known = {upstream.name for upstream in open_upstreams(package)}
-    samples = open_samples(package)(period, _MANY)
+    known = {upstream.name for upstream in load_upstreams(package)}
+    samples = load_samples(package)(period, _MANY)
     if not samples:
-        raise DoorError(
+        raise OwnerError(
             f"samples({period}, {_MANY}) in data.py gave none: it must find cases from "
             "DEMO_PERIOD on"
         )
@@ -126,7 +126,10 @@ def _samples(settings: Settings, period: datetime) -> list[Sample]:
 
 
 def _predict(service: LocalService, samples: Sequence[Sample]) -> None:
-    _say(3, f"Asking for {len(samples)} real cases from after the training, and what happened then")
+    _say(
+        3,
+        f"Asking for {len(samples)} real cases from after the training, and what happened then",
+    )
     rows = []
     for sample, answer in zip(samples, asyncio.run(ask_all(service.url, samples)), strict=True):
         prediction = ", ".join(f"{key} {value}" for key, value in answer["prediction"].items())

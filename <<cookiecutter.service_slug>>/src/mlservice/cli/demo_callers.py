@@ -8,8 +8,8 @@ from typing import Any
 
 import aiohttp
 
-from mlservice.door import Sample
 from mlservice.errors import MlserviceError
+from mlservice.owner import Sample
 
 _AT_A_TIME = 16
 

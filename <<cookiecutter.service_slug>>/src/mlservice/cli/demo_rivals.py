@@ -14,7 +14,7 @@ from pathlib import Path
 from mlservice.cli.common import table
 from mlservice.cli.demo_callers import ask_all, reward_all
 from mlservice.cli.demo_world import CHALLENGER, STABLE, DemoWorld
-from mlservice.door import Rivals, Sample
+from mlservice.owner import Rivals, Sample
 
 _EVEN = 800
 _ROUNDS, _EACH = 16, 150

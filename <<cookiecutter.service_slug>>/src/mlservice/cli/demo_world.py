@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from mlservice.artifacts import Artifact
 from mlservice.bandit.server import PATH
-from mlservice.door import open_upstreams
 from mlservice.local import LocalService, Other, find_ports
+from mlservice.owner import load_upstreams
 from mlservice.settings import Settings
 
 STABLE, CHALLENGER = "stable", "challenger"
@@ -36,7 +36,7 @@ class DemoWorld:
         self._live = self._folder / "live.json"
         self._port, *ports = find_ports(3)
         self._rival, self._stand_ins = (f"127.0.0.1:{port}" for port in ports)
-        self._upstreams = [each.name for each in open_upstreams(settings.service.package)]
+        self._upstreams = [each.name for each in load_upstreams(settings.service.package)]
         self.versions = {model.version: STABLE}
         others = {}
         if challenger:

@@ -25,17 +25,17 @@ _VERSIONS = ("1.6.10", "2.0.5")
 def register(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """``mlservice deploy register``."""
     from mlservice.cluster import open_consul
-    from mlservice.deploy.controls import CONTROLS, Control
+    from mlservice.deploy.operator_settings import CONTROLS, Control
     from mlservice.deploy.plan import plan_jobs
     from mlservice.deploy.register import Row, failed, register_job
     from mlservice.deploy.variables import as_hcl
-    from mlservice.door import open_job_modules
     from mlservice.jobs.job import declared_jobs
     from mlservice.models.publish import roll
     from mlservice.models.registry import Registry
+    from mlservice.owner import load_job_modules
 
     settings = read_settings(environ)
-    open_job_modules(settings.service.package)
+    load_job_modules(settings.service.package)
     values = variables(settings, arguments, environ)
     clusters = open_clusters(settings, environ)
     values.setdefault("services_namespace", as_hcl(clusters.services.namespace))
@@ -71,7 +71,7 @@ def register(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _register_key(consul: ConsulStore, key: str, arguments: argparse.Namespace) -> Row:
-    from mlservice.deploy.controls import UNSET
+    from mlservice.deploy.operator_settings import UNSET
     from mlservice.deploy.register import register_key
 
     return register_key(
@@ -95,11 +95,11 @@ def check(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """``mlservice deploy check``."""
     from mlservice.deploy.plan import Clusters, crons, plan_jobs
     from mlservice.deploy.variables import as_hcl, read_var_file
-    from mlservice.door import open_job_modules
     from mlservice.jobs.job import declared_jobs
+    from mlservice.owner import load_job_modules
 
     settings = read_settings(environ)
-    open_job_modules(settings.service.package)
+    load_job_modules(settings.service.package)
     folder = settings.folder / "nomad"
     defaults = {"crons": as_hcl(crons(settings.pipeline.retrain_every))}
     for file in (None, *sorted(folder.glob("*.vars.hcl"))):

@@ -12,11 +12,11 @@ from typing import Any
 from mlservice.artifacts import Store, open_artifact
 from mlservice.artifacts.manifest import MANIFEST_NAME
 from mlservice.cli.common import read_settings, settings_store
-from mlservice.door import open_job_modules
 from mlservice.errors import ArtifactExists, JobError
 from mlservice.jobs import JobCall, find_job, run_job
 from mlservice.jobs.memory import OUT_OF_MEMORY_CODE, kills_for_memory, out_of_memory
 from mlservice.observe.logs import log_as_text
+from mlservice.owner import load_job_modules
 
 
 def add_parser(verbs: Any) -> None:
@@ -34,7 +34,7 @@ def add_parser(verbs: Any) -> None:
 def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     log_as_text()
     settings = read_settings(environ)
-    open_job_modules(settings.service.package)
+    load_job_modules(settings.service.package)
     store = settings_store(settings)
     call = JobCall.decode(arguments.call or _stored(arguments.payload, store))
     if store.exists(f"{call.output}/{MANIFEST_NAME}"):

@@ -91,13 +91,13 @@ def _show(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _publish(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from mlservice.door import open_model_side
     from mlservice.models import describe
     from mlservice.models.publish import check
+    from mlservice.owner import load_model_code
 
     settings = read_settings(environ)
     artifact = find_model(settings, arguments.uri)
-    check(artifact, open_model_side(settings.service.package))
+    check(artifact, load_model_code(settings.service.package))
     publish_record(settings, environ, describe(artifact), by_hand=True)
     return 0
 

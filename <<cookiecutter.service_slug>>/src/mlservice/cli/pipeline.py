@@ -82,11 +82,11 @@ def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _publish(settings: Settings, environ: Mapping[str, str], artifact: Artifact) -> None:
-    from mlservice.door import open_model_side
     from mlservice.models import describe
     from mlservice.models.publish import check
+    from mlservice.owner import load_model_code
 
-    check(artifact, open_model_side(settings.service.package))
+    check(artifact, load_model_code(settings.service.package))
     publish_record(settings, environ, describe(artifact), by_hand=False)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlservice.cli.changes import add_history, add_reason, changed, open_control, who
+from mlservice.cli.audit_options import add_history, add_reason, changed, open_control, who
 from mlservice.cli.common import pair, read_settings
 from mlservice.errors import SettingsError
 
@@ -38,7 +38,7 @@ def add_parser(verbs: Any) -> None:
 
 
 def _show(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from mlservice.deploy.controls import read_policy
+    from mlservice.deploy.operator_settings import read_policy
 
     policy = read_policy(open_control(read_settings(environ), environ, "routing"))
     print(f"none: {_EVEN}" if policy is None else policy.model_dump_json(indent=2))
@@ -46,7 +46,7 @@ def _show(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _set(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from mlservice.deploy.controls import decode_policy, set_policy
+    from mlservice.deploy.operator_settings import decode_policy, set_policy
 
     policy = decode_policy(_wanted(arguments), "the routing")
     control = open_control(read_settings(environ), environ, "routing")
@@ -54,7 +54,7 @@ def _set(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _clear(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from mlservice.deploy.controls import set_policy
+    from mlservice.deploy.operator_settings import set_policy
 
     control = open_control(read_settings(environ), environ, "routing")
     return changed("routing", set_policy(control, None, who(arguments, environ), arguments.why))

@@ -8,8 +8,8 @@ from functools import partial
 from typing import Any
 
 from mlservice.cli.common import find_model, read_settings, settings_store
-from mlservice.door import open_model_side, open_request_side
 from mlservice.errors import SettingsError
+from mlservice.owner import load_model_code, load_request_code
 from mlservice.settings import Settings
 
 
@@ -65,7 +65,7 @@ def _statistics(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _stand_ins(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from mlservice.testing.stand_ins import serve_stand_ins
+    from mlservice.testing.fake_upstreams import serve_stand_ins
 
     serve_stand_ins(read_settings(environ), arguments.port)
     return 0
@@ -76,11 +76,11 @@ def _worker(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from mlservice.worker.slot import fetch_slot, load_slot
 
     settings = read_settings(environ)
-    side = open_model_side(settings.service.package)
+    side = load_model_code(settings.service.package)
     if uri := _fixed_model(settings, arguments.model):
         serve_worker(settings, load_slot(find_model(settings, uri), side))
     else:
-        names = open_request_side(settings.service.package).names
+        names = load_request_code(settings.service.package).names
         store = settings_store(settings)
         serve_worker(settings, None, partial(fetch_slot, store=store, side=side, names=names))
     return 0

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlservice.cli.changes import add_history, add_reason, changed, open_control, who
+from mlservice.cli.audit_options import add_history, add_reason, changed, open_control, who
 from mlservice.cli.common import pair, read_settings, table
 from mlservice.errors import SettingsError
 
@@ -68,7 +68,7 @@ def _percent(text: str) -> float:
 
 
 def _list(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from mlservice.deploy.controls import read_flags
+    from mlservice.deploy.operator_settings import read_flags
 
     control = open_control(read_settings(environ), environ, "toggles")
     last = {change.what: change for change in reversed(control.history())}
@@ -83,7 +83,7 @@ def _list(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _show(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from mlservice.deploy.controls import read_flags
+    from mlservice.deploy.operator_settings import read_flags
 
     control = open_control(read_settings(environ), environ, "toggles")
     flag = read_flags(control).flags.get(arguments.name)
@@ -94,7 +94,7 @@ def _show(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _set(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from mlservice.deploy.controls import decode_flag, set_flag
+    from mlservice.deploy.operator_settings import decode_flag, set_flag
 
     if arguments.allow and arguments.percent is None:
         raise SettingsError("--allow goes with --percent: write a rule into --file for the rest")
@@ -105,7 +105,7 @@ def _set(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _switch(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from mlservice.deploy.controls import set_flag
+    from mlservice.deploy.operator_settings import set_flag
 
     def switched(flag: Flag | None) -> Flag:
         if flag is None:

@@ -49,14 +49,14 @@ class Admission:
     """The clients that are known; belongs to one event loop."""
 
     def __init__(self, *, required: bool, clock: Callable[[], float] = time.monotonic) -> None:
-        """Let everybody in until ``use``, unless a token is ``required``."""
+        """Let everybody in until ``apply``, unless a token is ``required``."""
         self._required = required
         self._clock = clock
         self._clients: Mapping[str, Client] | None = None
         self._names: dict[str, str] = {}
         self._buckets: dict[str, _Bucket] = {}
 
-    def use(self, clients: Mapping[str, Client] | None) -> None:
+    def apply(self, clients: Mapping[str, Client] | None) -> None:
         """Know these from now on; None: everybody, unless a token is required."""
         if clients == self._clients:
             return

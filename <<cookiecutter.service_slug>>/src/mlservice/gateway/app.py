@@ -11,7 +11,6 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from mlservice.errors import RequestRefused
-from mlservice.gateway import asking
 from mlservice.gateway.admission import Admission
 from mlservice.gateway.docs_page import add_docs
 from mlservice.gateway.endpoint import (
@@ -24,9 +23,10 @@ from mlservice.gateway.endpoint import (
     Send,
 )
 from mlservice.gateway.openapi import Document, read_document
-from mlservice.gateway.parts import Parts
 from mlservice.gateway.problems import PROBLEM, problem
 from mlservice.live import Live
+from mlservice.prediction import request_headers
+from mlservice.prediction.service import PredictService
 from mlservice.settings import Settings
 
 
@@ -35,7 +35,7 @@ class Gateway:
 
     def __init__(self, settings: Settings) -> None:
         """Open the owner's side and the contracts; raises their errors at once."""
-        self.parts = Parts(settings)
+        self.parts = PredictService(settings)
         self.admission = Admission(required=settings.access.required)
         if self.parts.live is not None:
             self.parts.live.subscribe(self._admit)
@@ -63,7 +63,7 @@ class Gateway:
         self.predict.draining = self.rewards.draining = True
 
     def _admit(self, live: Live) -> None:
-        self.admission.use(live.clients)
+        self.admission.apply(live.clients)
 
     def _make_rest(self, document: Document) -> FastAPI:
         @asynccontextmanager
@@ -87,9 +87,9 @@ class Gateway:
 
         @app.get("/ready")
         async def ready() -> JSONResponse:
-            trouble = "the gateway stops" if self.draining else self.parts.answering.trouble
-            if trouble:
-                return JSONResponse({"status": "not ready", "reason": trouble}, 503)
+            stopping = "the gateway stops" if self.draining else None
+            if reason := stopping or self.parts.answering.unavailable_reason:
+                return JSONResponse({"status": "not ready", "reason": reason}, 503)
             return JSONResponse({"status": "ready"})
 
         return app
@@ -102,5 +102,5 @@ async def _refuse(request: Request, error: Exception) -> Response:
     code = "not_found" if missing else "method_not_allowed"
     words = "there is no such path: see /docs" if missing else "this path has another method"
     refused = RequestRefused(error.status_code, code, words)
-    body = problem(refused, asking.request_id(dict(request.scope["headers"])))
+    body = problem(refused, request_headers.request_id(dict(request.scope["headers"])))
     return Response(body, refused.status, error.headers, PROBLEM.decode())

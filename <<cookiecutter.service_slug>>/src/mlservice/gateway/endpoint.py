@@ -18,13 +18,13 @@ import orjson
 
 from mlservice.contracts import Contract, parse
 from mlservice.errors import RequestRefused
-from mlservice.gateway import asking
 from mlservice.gateway.admission import Admission
-from mlservice.gateway.answering import Answered, Answering, Asked
-from mlservice.gateway.one_write import TASK
 from mlservice.gateway.problems import PROBLEM, Headers, headers_of, problem
+from mlservice.gateway.uvicorn_protocol import TASK
 from mlservice.observe import metrics
 from mlservice.observe.events import EventLog
+from mlservice.prediction import request_headers
+from mlservice.prediction.path import Prediction, PredictPath, RequestContext
 from mlservice.settings import GatewaySettings
 
 Scope = MutableMapping[str, Any]
@@ -46,7 +46,7 @@ REWARD = Contract(
             "request_id": {
                 "description": "That of the answer",
                 "type": "string",
-                "pattern": f"^{asking.REQUEST_ID}$",
+                "pattern": f"^{request_headers.REQUEST_ID}$",
             },
             "reward": {"type": "number", "minimum": -1e9, "maximum": 1e9},
         },
@@ -80,7 +80,7 @@ class _Endpoint(ABC):
         """Handle one HTTP request."""
         started = perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        request_id = asking.request_id(headers)
+        request_id = request_headers.request_id(headers)
         kind = JSON
         scope[TASK] = asyncio.current_task()
         try:
@@ -134,7 +134,7 @@ class PredictEndpoint(_Endpoint):
     """Answers one request with one prediction."""
 
     def __init__(
-        self, settings: GatewaySettings, admission: Admission, answering: Answering
+        self, settings: GatewaySettings, admission: Admission, answering: PredictPath
     ) -> None:
         """Answer by ``answering``."""
         super().__init__(settings, admission)
@@ -142,9 +142,11 @@ class PredictEndpoint(_Endpoint):
         self._timeout = settings.deadline_ms / 1000
 
     async def _answer(self, call: _Call) -> tuple[int, bytes, Headers]:
-        timeout = asking.timeout(call.headers, self._timeout)
+        timeout = request_headers.timeout(call.headers, self._timeout)
         # What the body took to come is the caller's time as well.
-        asked = Asked(call.request_id, asking.user(call.headers), call.started, timeout)
+        asked = RequestContext(
+            call.request_id, request_headers.user(call.headers), call.started, timeout
+        )
         answered = await self._answering.answer(call.body, asked)
         extra: Headers = ()
         if answered.fallbacks:
@@ -174,7 +176,7 @@ class RewardEndpoint(_Endpoint):
         return 202, orjson.dumps({"request_id": message["request_id"]}), ()
 
 
-def _timing(answered: Answered, asked: Asked) -> bytes:
+def _timing(answered: Prediction, asked: RequestContext) -> bytes:
     """The stages in milliseconds, and what was left of the time (W3C Server Timing)."""
     total = perf_counter() - asked.started
     stages = {**answered.stages, "total": total, "left": asked.timeout - total}

@@ -15,9 +15,9 @@ from typing import Any
 
 from mlservice.contracts import Contract, load_examples
 from mlservice.errors import Fault, RequestRefused
-from mlservice.gateway import asking
 from mlservice.gateway.endpoint import PREDICT_PATH, REWARD, REWARD_PATH
 from mlservice.gateway.problems import CODES, FORM, PROBLEM, problem
+from mlservice.prediction import request_headers
 from mlservice.settings import Settings
 
 VERSION = "3.1.1"
@@ -234,7 +234,7 @@ def _ref(kind: str, name: str) -> dict[str, str]:
 
 _PARAMETERS = {
     name: {"name": name, "in": "header", "description": words, "schema": schema}
-    for name, (words, schema) in asking.HEADERS.items()
+    for name, (words, schema) in request_headers.HEADERS.items()
 }
 _HEADERS = {
     "WWW-Authenticate": {"description": "How to say who asks", "schema": {"const": "Bearer"}},

@@ -19,7 +19,7 @@ import uvicorn
 from mlservice.address import listen
 from mlservice.errors import SettingsError
 from mlservice.gateway.app import Gateway
-from mlservice.gateway.one_write import OneWriteProtocol
+from mlservice.gateway.uvicorn_protocol import GatewayProtocol
 from mlservice.observe import metrics
 from mlservice.observe.logs import log_as_json
 from mlservice.settings import Settings
@@ -39,7 +39,7 @@ def serve_gateway(settings: Settings) -> None:
         config = uvicorn.Config(
             gateway,
             loop="uvloop",
-            http=OneWriteProtocol,
+            http=GatewayProtocol,
             log_config=None,
             access_log=False,
             proxy_headers=False,

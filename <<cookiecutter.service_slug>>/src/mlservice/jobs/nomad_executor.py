@@ -27,7 +27,7 @@ from mlservice.errors import (
     JobError,
 )
 from mlservice.jobs import metrics
-from mlservice.jobs.ending import Ending, read_ending
+from mlservice.jobs.exit_reason import Ending, read_ending
 from mlservice.jobs.job import Job
 from mlservice.jobs.run import JobCall
 from mlservice.jobs.sizes import MemorySizes

@@ -23,9 +23,9 @@ from typing import Any
 
 from mlservice.artifacts import Artifact, FileEntry, Manifest, Store, open_artifact, publish
 from mlservice.artifacts.artifact import relative_path
-from mlservice.door import open_model_side, try_model
 from mlservice.errors import JobError
 from mlservice.jobs.job import Job
+from mlservice.owner import load_model_code, try_model
 from mlservice.quality import GOLDEN_NAME
 
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9][\w.-]*)", re.MULTILINE)
@@ -87,7 +87,7 @@ def run_job(job: Job, call: JobCall, store: Store, folder: Path) -> Artifact:
             )
         if (output / GOLDEN_NAME).exists():
             # What a worker could not load must not be published.
-            try_model(open_model_side(job.function.__module__.partition(".")[0]), output)
+            try_model(load_model_code(job.function.__module__.partition(".")[0]), output)
 
         def describe(files: dict[str, FileEntry]) -> Manifest:
             return Manifest(

@@ -21,8 +21,8 @@ from pydantic import (
 
 from mlservice.errors import LiveError
 from mlservice.live.clients import Client, ClientName
-from mlservice.live.faults import explain
 from mlservice.live.flags import FlagSet
+from mlservice.live.messages import explain
 from mlservice.live.record import ModelRecord
 from mlservice.live.routing import Routing, Version
 

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from mlservice.errors import LiveError
-from mlservice.live.faults import explain
+from mlservice.live.messages import explain
 
 
 class ModelRecord(BaseModel):

@@ -14,10 +14,10 @@ from datetime import datetime
 from mlservice.artifacts import Artifact
 from mlservice.artifacts.manifest import MANIFEST_NAME
 from mlservice.cluster import Nomad
-from mlservice.door import ModelSide, try_model
 from mlservice.errors import ClusterError, ClusterRefused, ModelRefused
 from mlservice.live import ModelRecord
 from mlservice.models.registry import Registry, Result
+from mlservice.owner import ModelCode, try_model
 
 META_KEY = "model"
 _MOST_CONFLICTS = 10
@@ -47,7 +47,7 @@ def describe(artifact: Artifact) -> ModelRecord:
         ) from error
 
 
-def check(artifact: Artifact, side: ModelSide) -> None:
+def check(artifact: Artifact, side: ModelCode) -> None:
     """Load and try the model as a worker would; raises ``ModelRefused`` or ``ArtifactError``."""
     with artifact.files() as folder:
         try:

@@ -14,7 +14,7 @@ import prometheus_client
 from prometheus_client import Counter, Gauge, Info, Summary
 
 from mlservice.errors import AddressInUse
-from mlservice.observe.hot import HotCounter, HotHistogram
+from mlservice.observe.request_metrics import RequestCounter, RequestHistogram
 
 LIVE_RELOADS = Counter("mlservice_live_reloads", "Times that a new live file was taken")
 LIVE_REFUSALS = Counter("mlservice_live_refusals", "Times that a live file could not be used")
@@ -36,24 +36,24 @@ RETRIES_REFUSED = Counter(
     "mlservice_retries_refused", "Retries that the budget did not allow", ["of"]
 )
 SHED = Counter("mlservice_requests_shed", "Requests refused because too many waited")
-ANSWERS = HotCounter(
+ANSWERS = RequestCounter(
     "mlservice_requests",
     "Requests by their HTTP status; 499 (nginx's) where the caller left before the answer",
     "status",
 )
-STAGE_SECONDS = HotHistogram(
+STAGE_SECONDS = RequestHistogram(
     "mlservice_stage_seconds",
     "Time of a request in each stage",
     "stage",
     bounds=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
 )
-CLIENT_REQUESTS = HotCounter(
+CLIENT_REQUESTS = RequestCounter(
     "mlservice_client_requests",
     "Requests by client, and whether they were admitted, limited or refused",
     "client",
     "outcome",
 )
-VERSION_REQUESTS = HotCounter(
+VERSION_REQUESTS = RequestCounter(
     "mlservice_version_requests", "Requests by the version that answered", "version"
 )
 VERSION_FALLBACKS = Counter(
@@ -76,7 +76,7 @@ BREAKER = Gauge(
     "mlservice_upstream_breaker", "Breaker: 0 closed, 1 half open, 2 open", ["upstream"]
 )
 BREAKER_OPENS = Counter("mlservice_upstream_breaker_opens", "Times it opened", ["upstream"])
-UPSTREAM_ANSWERS = HotCounter(
+UPSTREAM_ANSWERS = RequestCounter(
     "mlservice_upstream_answers",
     "Answers of an upstream by their source: call, cache, shared (another request's call), or "
     "why the fallback was taken",

@@ -15,9 +15,9 @@ import luigi
 from luigi.execution_summary import LuigiStatusCode
 
 from mlservice.artifacts import Artifact, Store
-from mlservice.door import open_pipeline
 from mlservice.errors import MlserviceError, PipelineError
 from mlservice.jobs import Executor, LocalExecutor
+from mlservice.owner import load_pipeline
 from mlservice.pipeline.tasks import Runtime, Task
 from mlservice.pipeline.threads import Factory
 from mlservice.settings import Settings
@@ -72,7 +72,7 @@ def root_task(
     parameters: Mapping[str, str],
 ) -> Task:
     """The owner's root task for ``period``; raises ``PipelineError`` for unknown parameters."""
-    cls = open_pipeline(settings.service.package)
+    cls = load_pipeline(settings.service.package)
     known = {name: parameter for name, parameter in cls.get_params() if name != "period"}
     if unknown := sorted(parameters.keys() - known.keys()):
         raise PipelineError(

@@ -10,13 +10,13 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 
-from mlservice.gateway.answering import Answering
 from mlservice.observe import metrics
+from mlservice.prediction.path import PredictPath
 from mlservice.queue.intake import Intake
 from mlservice.queue.ledger import Ledger
 from mlservice.queue.message import Message
 from mlservice.queue.outbox import Outbox
-from mlservice.queue.replying import Limits, Replier
+from mlservice.queue.replier import Limits, Replier
 from mlservice.queue.topics import Topics
 from mlservice.settings import Settings
 
@@ -27,7 +27,7 @@ _FULL_SECONDS = 0.2
 class QueueConsumer:
     """The consumer of one process (a ``Holder`` to its intake); belongs to one event loop."""
 
-    def __init__(self, settings: Settings, answering: Answering) -> None:
+    def __init__(self, settings: Settings, answering: PredictPath) -> None:
         """Connect to Kafka in the background; raises ``SettingsError`` for options of no use."""
         queue, topics = settings.queue, Topics.of(settings)
         limits = Limits(

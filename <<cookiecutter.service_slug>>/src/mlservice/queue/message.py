@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from mlservice.errors import RequestRefused
-from mlservice.gateway import asking
-from mlservice.gateway.answering import Answered
 from mlservice.gateway.problems import problem
+from mlservice.prediction import request_headers
+from mlservice.prediction.path import Prediction
 
 _LONGEST_ID = 64
 _LONGEST_REASON = 500
@@ -42,12 +42,12 @@ class Message:
     @property
     def request_id(self) -> str:
         """``x-request-id`` where it can be used, else the message's place."""
-        return asking.usable_id(self._named) or self._place
+        return request_headers.usable_id(self._named) or self._place
 
     @property
     def user(self) -> str | None:
         """``x-user-id``; raises ``RequestRefused`` for what is no id."""
-        return asking.user(self._named)
+        return request_headers.user(self._named)
 
     def expires(self, default: float) -> float:
         """When its time is over, by the system's clock; ``default`` (0: never) is in seconds.
@@ -55,7 +55,7 @@ class Message:
         The time counts from when the message was written. Raises ``RequestRefused`` for a wish
         that cannot be used.
         """
-        return self.written + asking.timeout(self._named, default or math.inf)
+        return self.written + request_headers.timeout(self._named, default or math.inf)
 
     @property
     def _named(self) -> Mapping[bytes, bytes]:
@@ -80,7 +80,7 @@ class Record:
     lesser: Record | None = None
 
 
-def answer_to(message: Message, answered: Answered, topic: str) -> Record:
+def answer_to(message: Message, answered: Prediction, topic: str) -> Record:
     """The prediction."""
     found = {"x-request-id": message.request_id, "status": "200"}
     if answered.fallbacks:

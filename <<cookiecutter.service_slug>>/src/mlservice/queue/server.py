@@ -19,9 +19,9 @@ from starlette.routing import Route
 
 from mlservice.address import listen
 from mlservice.errors import SettingsError
-from mlservice.gateway.parts import Parts
 from mlservice.observe import metrics
 from mlservice.observe.logs import log_as_json
+from mlservice.prediction.service import PredictService
 from mlservice.queue.consumer import QueueConsumer
 from mlservice.queue.topics import Topics
 from mlservice.queue.watch import Watch
@@ -34,7 +34,7 @@ def serve_queue(settings: Settings) -> None:
     """Answer messages until SIGTERM or SIGINT.
 
     Raises ``SettingsError`` where no brokers are set or an option is of no use, ``AddressInUse``,
-    ``QueueError`` and what ``Parts`` raises.
+    ``QueueError`` and what ``PredictService`` raises.
     """
     if not settings.queue.brokers:
         raise SettingsError(
@@ -57,7 +57,7 @@ class QueueService:
 
     def __init__(self, settings: Settings) -> None:
         """Open the owner's side and the contracts; raises their errors at once."""
-        self.parts = Parts(settings)
+        self.parts = PredictService(settings)
         self._settings = settings
         self._consumer: QueueConsumer | None = None
         self._watch: Watch | None = None
@@ -77,13 +77,13 @@ class QueueService:
             os._exit(0)  # the client's thread hangs, and Python would wait for it
 
     @property
-    def trouble(self) -> str | None:
+    def unavailable_reason(self) -> str | None:
         """Why no messages can be answered just now."""
         if self._consumer is None or self._watch is None or self._consumer.stopping:
             return "the consumer does not run"
         if not self._consumer.joined:
             return "the consumer has not joined its group yet"
-        return self._watch.trouble or self.parts.answering.trouble
+        return self._watch.unavailable_reason or self.parts.answering.unavailable_reason
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -119,8 +119,8 @@ class QueueService:
         return JSONResponse({"status": "alive"})
 
     async def _say_ready(self, _: Request) -> JSONResponse:
-        if trouble := self.trouble:
-            return JSONResponse({"status": "not ready", "reason": trouble}, 503)
+        if reason := self.unavailable_reason:
+            return JSONResponse({"status": "not ready", "reason": reason}, 503)
         return JSONResponse({"status": "ready"})
 
 

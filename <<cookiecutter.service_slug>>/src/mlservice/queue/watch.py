@@ -24,11 +24,11 @@ _TIMEOUT_SECONDS = 2.0
 
 
 class Watch:
-    """Keeps ``trouble`` and the metric of the lag fresh while ``run`` runs."""
+    """Keeps ``unavailable_reason`` and the metric of the lag fresh while ``run`` runs."""
 
     def __init__(self, settings: QueueSettings, topics: Topics, ledger: Ledger) -> None:
         """Look at the partitions that ``ledger`` holds."""
-        self.trouble: str | None = "Kafka has not been asked yet"
+        self.unavailable_reason: str | None = "Kafka has not been asked yet"
         self._topic = topics.requests
         self._ledger = ledger
         self._client = Consumer(configured(settings, {}, {"group.id": topics.group}))
@@ -36,11 +36,11 @@ class Watch:
     async def run(self) -> None:
         """Look again and again; ends by cancel."""
         while True:
-            before = self.trouble
-            self.trouble = await asyncio.to_thread(self._look, self._ledger.held)
-            if self.trouble != before:
-                log.info("%s", self.trouble or f"topic {self._topic} can be read")
-            await asyncio.sleep(_RETRY_SECONDS if self.trouble else _PAUSE_SECONDS)
+            before = self.unavailable_reason
+            self.unavailable_reason = await asyncio.to_thread(self._look, self._ledger.held)
+            if self.unavailable_reason != before:
+                log.info("%s", self.unavailable_reason or f"topic {self._topic} can be read")
+            await asyncio.sleep(_RETRY_SECONDS if self.unavailable_reason else _PAUSE_SECONDS)
 
     def _look(self, numbers: Collection[int]) -> str | None:
         """Show the lag of these partitions; gives what is wrong with Kafka."""

@@ -18,9 +18,9 @@ import aiohttp
 from pact import Pact, match
 
 from mlservice.contracts import Contract
-from mlservice.door import Upstream
 from mlservice.errors import ContractError
-from mlservice.gateway.upstream import Found, UpstreamClient, key_of
+from mlservice.owner import Upstream
+from mlservice.prediction.upstreams.client import Found, UpstreamClient, key_of
 
 KNOWN = "the answer is known"
 _PATIENT_MS = 10_000
@@ -122,7 +122,7 @@ async def _ask(given: Example, url: str) -> Found:
     # What the upstream may take is its own affair; the test's machine may be slow.
     patient = replace(given.upstream, timeout_ms=_PATIENT_MS)
     client = UpstreamClient(patient, given.contract)
-    client.use((url,))
+    client.apply((url,))
     async with aiohttp.ClientSession() as session:
         return await client.find(session, key_of(given.query), _PATIENT_MS / 1000)
 

@@ -18,7 +18,7 @@ from openfeature.evaluation_context import EvaluationContext
 from mlservice.live import FlagSet
 from mlservice.observe.events import EventLog
 from mlservice.toggles.current import T
-from mlservice.toggles.looks import Looks, looks_of
+from mlservice.toggles.flag_dependencies import Looks, looks_of
 from mlservice.toggles.provider import LiveProvider
 
 _DOMAIN = "mlservice"
@@ -43,9 +43,9 @@ class Toggles:
         self.kept: dict[Hashable, Kept] = {}
         self._looks: Mapping[str, Looks | None] = {}
 
-    def use(self, flags: FlagSet | None) -> None:
+    def apply(self, flags: FlagSet | None) -> None:
         """Have these flags in force from now on."""
-        self._provider.use(flags or FlagSet())
+        self._provider.apply(flags or FlagSet())
         self._looks = {} if flags is None else looks_of(flags)
         self.kept = {}
 
@@ -76,7 +76,7 @@ class Toggles:
         api.clear_providers()
 
 
-class Asking:
+class ToggleContext:
     """Answers for one request: its user, or its id where it has none, and its attributes."""
 
     def __init__(

@@ -24,7 +24,7 @@ log = logging.getLogger("mlservice.toggles")
 
 
 class LiveProvider(AbstractProvider):
-    """Answers from the flags that ``use`` was given last."""
+    """Answers from the flags that ``apply`` was given last."""
 
     def __init__(self) -> None:
         """Begin without any flag."""
@@ -32,7 +32,7 @@ class LiveProvider(AbstractProvider):
         self._flags = FlagdCore()
         self._faulty: set[str] = set()
 
-    def use(self, flags: FlagSet) -> None:
+    def apply(self, flags: FlagSet) -> None:
         """Have these flags in force."""
         core = FlagdCore()
         core.set_flags(flags.encode())

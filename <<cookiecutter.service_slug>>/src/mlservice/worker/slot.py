@@ -15,9 +15,9 @@ import numpy.typing as npt
 from mlservice.artifacts import Artifact, Manifest, Store
 from mlservice.artifacts.artifact import relative_path
 from mlservice.artifacts.manifest import MANIFEST_NAME
-from mlservice.door import ModelSide, try_model
 from mlservice.errors import ArtifactCorrupt, ModelRefused
 from mlservice.live import ModelRecord
+from mlservice.owner import ModelCode, try_model
 from mlservice.protocol.packing import features_digest
 
 Array = npt.NDArray[np.float64]
@@ -33,7 +33,7 @@ class ModelSlot:
     predict: Callable[[Array], Array]
 
 
-def load_slot(artifact: Artifact, side: ModelSide) -> ModelSlot:
+def load_slot(artifact: Artifact, side: ModelCode) -> ModelSlot:
     """Load the model in ``artifact`` and try it on its golden rows.
 
     Raises ``ArtifactCorrupt`` for an altered file and ``ModelRefused`` for a model that cannot
@@ -53,7 +53,7 @@ def load_slot(artifact: Artifact, side: ModelSide) -> ModelSlot:
 
 
 def fetch_slot(
-    record: ModelRecord, store: Store, side: ModelSide, names: Sequence[str]
+    record: ModelRecord, store: Store, side: ModelCode, names: Sequence[str]
 ) -> ModelSlot:
     """Load the model that ``record`` names, if it is the one that was published.
 

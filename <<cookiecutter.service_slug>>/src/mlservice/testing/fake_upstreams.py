@@ -12,17 +12,17 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from mlservice.address import listen
-from mlservice.door import Upstream, demo_period, open_samples, open_upstreams
-from mlservice.errors import DoorError
+from mlservice.errors import OwnerError
+from mlservice.owner import Upstream, demo_period, load_samples, load_upstreams
 from mlservice.pipeline import parse_period
 from mlservice.settings import Settings
 
 
 def serve_stand_ins(settings: Settings, port: int) -> None:
-    """Serve until SIGTERM or SIGINT; raises ``DoorError`` where there is no upstream."""
-    upstreams = open_upstreams(settings.service.package)
+    """Serve until SIGTERM or SIGINT; raises ``OwnerError`` where there is no upstream."""
+    upstreams = load_upstreams(settings.service.package)
     if not upstreams:
-        raise DoorError(
+        raise OwnerError(
             f"src/{settings.service.package}/upstreams.py names no upstream, so there is nothing "
             "to answer for"
         )
@@ -42,7 +42,7 @@ def _try_all(settings: Settings, upstreams: Sequence[Upstream]) -> None:
     """Ask each once, so that what it must read first is read."""
     package = settings.service.package
     period = parse_period(demo_period(package), settings.pipeline.retrain_every)
-    for sample in open_samples(package)(period, 1):
+    for sample in load_samples(package)(period, 1):
         for upstream in upstreams:
             bare = {key: value for key, value in sample.request.items() if key != upstream.name}
             if (query := upstream.query(bare)) is not None:

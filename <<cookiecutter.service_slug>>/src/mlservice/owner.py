@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlservice.errors import DoorError, MlserviceError, ModelRefused
+from mlservice.errors import MlserviceError, ModelRefused, OwnerError
 from mlservice.quality import Golden, QualityChecks
 
 Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class RequestSide:
+class RequestCode:
     """What the gateway needs: numbers from a request, and an answer from a score.
 
     ``names`` are the features in the order in which ``features`` gives them.
@@ -38,7 +38,7 @@ class RequestSide:
 
 
 @dataclass(frozen=True)
-class ModelSide:
+class ModelCode:
     """What a worker needs: a model from its folder, and scores for rows of features.
 
     ``predict(model, rows)`` maps shape (n, features) to shape (n,).
@@ -96,37 +96,37 @@ class Rivals:
     reward: Callable[[dict[str, Any], Any], float]
 
 
-def open_request_side(package: str) -> RequestSide:
-    """Load the owner's ``features`` and ``prediction``; raises ``DoorError``."""
+def load_request_code(package: str) -> RequestCode:
+    """Load the owner's ``features`` and ``prediction``; raises ``OwnerError``."""
     features = _module(package, "features")
     names = _get(features, "FEATURES", 'FEATURES = ("hour", "distance")')
     if isinstance(names, str) or not all(isinstance(name, str) for name in names) or not names:
-        raise DoorError(f"{package}.features.FEATURES = {names!r}: give a tuple of names")
+        raise OwnerError(f"{package}.features.FEATURES = {names!r}: give a tuple of names")
     if len(set(names)) != len(names):
-        raise DoorError(f"{package}.features.FEATURES = {names!r}: a name stands twice")
-    return RequestSide(
+        raise OwnerError(f"{package}.features.FEATURES = {names!r}: a name stands twice")
+    return RequestCode(
         tuple(names),
         _function(features, "features", "def features(request): ..."),
         _function(_module(package, "prediction"), "respond", "def respond(score): ..."),
     )
 
 
-def open_model_side(package: str) -> ModelSide:
-    """Load the owner's ``model`` and ``checks``; raises ``DoorError``."""
+def load_model_code(package: str) -> ModelCode:
+    """Load the owner's ``model`` and ``checks``; raises ``OwnerError``."""
     model = _module(package, "model")
     checks = _get(_module(package, "checks"), "CHECKS", "CHECKS = QualityChecks(low=0, high=1)")
     if not isinstance(checks, QualityChecks):
-        raise DoorError(
+        raise OwnerError(
             f"{package}.checks.CHECKS is a {type(checks).__name__}: make it QualityChecks"
         )
-    return ModelSide(
+    return ModelCode(
         _function(model, "load", "def load(folder): ..."),
         _function(model, "predict", "def predict(model, rows): ..."),
         checks,
     )
 
 
-def try_model(side: ModelSide, folder: Path) -> tuple[Any, Golden]:
+def try_model(side: ModelCode, folder: Path) -> tuple[Any, Golden]:
     """The model in ``folder``, loaded and tried, and the golden rows that it was tried on.
 
     Raises ``ModelRefused`` for a model that cannot be loaded, cannot predict, or fails its
@@ -147,8 +147,8 @@ def try_model(side: ModelSide, folder: Path) -> tuple[Any, Golden]:
     return model, golden
 
 
-def open_upstreams(package: str) -> tuple[Upstream, ...]:
-    """The owner's ``upstreams.UPSTREAMS``, empty without that module; raises ``DoorError``."""
+def load_upstreams(package: str) -> tuple[Upstream, ...]:
+    """The owner's ``upstreams.UPSTREAMS``, empty without that module; raises ``OwnerError``."""
     if importlib.util.find_spec(f"{package}.upstreams") is None:
         return ()
     found = _get(
@@ -156,51 +156,51 @@ def open_upstreams(package: str) -> tuple[Upstream, ...]:
     )
     where = f"{package}.upstreams.UPSTREAMS"
     if not isinstance(found, tuple) or not all(isinstance(item, Upstream) for item in found):
-        raise DoorError(f"{where} = {found!r}: give a tuple of Upstream")
+        raise OwnerError(f"{where} = {found!r}: give a tuple of Upstream")
     for item in found:
         if not item.name.isidentifier() or not item.path.startswith("/"):
-            raise DoorError(
+            raise OwnerError(
                 f"{where}: name = {item.name!r}, path = {item.path!r}: the name becomes a field "
                 "of the request, and the path begins with a slash"
             )
         if item.timeout_ms <= 0 or item.max_age_s < 0:
-            raise DoorError(
+            raise OwnerError(
                 f"{where}: {item.name}: timeout_ms = {item.timeout_ms}, max_age_s = "
                 f"{item.max_age_s}: give a time above 0, and an age from 0 on"
             )
     if len({item.name for item in found}) != len(found):
-        raise DoorError(f"{where}: a name stands twice")
+        raise OwnerError(f"{where}: a name stands twice")
     return found
 
 
-def open_pipeline(package: str) -> type[Any]:
-    """The owner's root task ``pipeline.Pipeline``; raises ``DoorError``."""
+def load_pipeline(package: str) -> type[Any]:
+    """The owner's root task ``pipeline.Pipeline``; raises ``OwnerError``."""
     task = _get(_module(package, "pipeline"), "Pipeline", "class Pipeline(Task): ...")
     if not isinstance(task, type):
-        raise DoorError(f"{package}.pipeline.Pipeline is not a class: make it a Task")
+        raise OwnerError(f"{package}.pipeline.Pipeline is not a class: make it a Task")
     return task
 
 
-def open_samples(package: str) -> Callable[[datetime, int], Sequence[Sample]]:
-    """The owner's ``data.samples(after, count)``: real requests; raises ``DoorError``."""
+def load_samples(package: str) -> Callable[[datetime, int], Sequence[Sample]]:
+    """The owner's ``data.samples(after, count)``: real requests; raises ``OwnerError``."""
     return _function(_module(package, "data"), "samples", "def samples(after, count): ...")
 
 
-def open_rivals(package: str) -> Rivals | None:
+def load_rivals(package: str) -> Rivals | None:
     """The owner's ``pipeline.CHALLENGER`` and ``prediction.reward``; None where one is missing."""
     challenger = getattr(_module(package, "pipeline"), "CHALLENGER", None)
     reward = getattr(_module(package, "prediction"), "reward", None)
     return Rivals(challenger, reward) if challenger is not None and callable(reward) else None
 
 
-def open_job_modules(package: str) -> None:
+def load_job_modules(package: str) -> None:
     """Import the modules that declare jobs, so that they are known by name."""
     for name in ("data", "training"):
         _module(package, name)
 
 
 def demo_period(package: str) -> str:
-    """The owner's ``data.DEMO_PERIOD``, a period whose data are at hand; raises ``DoorError``."""
+    """The owner's ``data.DEMO_PERIOD``, a period whose data are at hand; raises ``OwnerError``."""
     return str(_get(_module(package, "data"), "DEMO_PERIOD", 'DEMO_PERIOD = "2013-10-07"'))
 
 
@@ -210,25 +210,25 @@ def _module(package: str, name: str) -> ModuleType:
         return importlib.import_module(full)
     except ModuleNotFoundError as error:
         if error.name == package:
-            raise DoorError(
+            raise OwnerError(
                 f"the package '{package}' ([service] package in service.toml) is not installed: "
                 "run `make setup` in the service's folder"
             ) from error
         if error.name == full:
             file = f"src/{package}/{name}.py"
-            raise DoorError(f"{file} is missing: add it, see docs/your-model.md") from error
+            raise OwnerError(f"{file} is missing: add it, see docs/your-model.md") from error
         raise
 
 
 def _get(module: ModuleType, name: str, example: str) -> Any:
     if not hasattr(module, name):
         file = f"src/{module.__name__.replace('.', '/')}.py"
-        raise DoorError(f"{file} has no '{name}': add it, such as `{example}`")
+        raise OwnerError(f"{file} has no '{name}': add it, such as `{example}`")
     return getattr(module, name)
 
 
 def _function(module: ModuleType, name: str, example: str) -> Callable[..., Any]:
     function = _get(module, name, example)
     if not callable(function):
-        raise DoorError(f"{module.__name__}.{name} is not a function: write `{example}`")
+        raise OwnerError(f"{module.__name__}.{name} is not a function: write `{example}`")
     return function  # type: ignore[no-any-return]  # its own annotations are the owner's

@@ -13,7 +13,7 @@ from mlservice.errors import SettingsError
 from mlservice.settings import Settings
 
 if TYPE_CHECKING:
-    from mlservice.deploy.controls import Change, Control
+    from mlservice.deploy.operator_settings import Change, Control
 
 _LONGEST = 100
 
@@ -21,7 +21,7 @@ _LONGEST = 100
 def open_control(settings: Settings, environ: Mapping[str, str], name: str) -> Control:
     """The control ``name`` of this service, in the Consul of the settings."""
     from mlservice.cluster import open_consul
-    from mlservice.deploy.controls import Control
+    from mlservice.deploy.operator_settings import Control
 
     return Control(open_consul(settings.consul, environ), settings.service.name, name)
 

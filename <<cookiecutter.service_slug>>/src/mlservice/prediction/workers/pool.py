@@ -16,11 +16,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from mlservice.errors import RequestRefused
-from mlservice.gateway.budget import RetryBudget
-from mlservice.gateway.coalescer import Reply
-from mlservice.gateway.worker_client import Secure, VersionGone, WorkerClient, WorkerLost
 from mlservice.live import ListedWorker
 from mlservice.observe import metrics
+from mlservice.prediction.batching import Reply
+from mlservice.prediction.retry_budget import RetryBudget
+from mlservice.prediction.workers.client import Secure, VersionGone, WorkerClient, WorkerLost
 from mlservice.protocol.packing import features_digest, pack_timeouts, unpack_scores
 from mlservice.protocol.predict_pb2 import PredictRequest
 
@@ -34,12 +34,12 @@ log = logging.getLogger("mlservice.gateway")
 
 
 class WorkerPool:
-    """The known workers; belongs to one event loop, and knows none before ``use``."""
+    """The known workers; belongs to one event loop, and knows none before ``apply``."""
 
     def __init__(self, names: Sequence[str], secure: Secure | None = None) -> None:
         """Keep the names of the features that rows will hold; ``secure`` is for channels."""
         self._secure = secure
-        self.trouble: str | None = "no worker is known"
+        self.unavailable_reason: str | None = "no worker is known"
         self._digest = features_digest(names)
         self._listed: dict[str, str] = {}
         self._known: dict[str, WorkerClient] = {}
@@ -53,7 +53,7 @@ class WorkerPool:
         """Let ``call`` know how many workers of each version can predict, after each change."""
         self._changed = call
 
-    def use(self, workers: Sequence[ListedWorker]) -> None:
+    def apply(self, workers: Sequence[ListedWorker]) -> None:
         """Know these workers from now on, each used once it is healthy."""
         if not workers and self._listed:
             log.warning("no worker is listed any more: those that are healthy are used on")
@@ -133,7 +133,8 @@ class WorkerPool:
         others = [worker for worker in ready if worker is not lost]
         if not others:
             if lost is None:
-                raise VersionGone(self.trouble or f"no worker of version {version} can predict")
+                reason = self.unavailable_reason
+                raise VersionGone(reason or f"no worker of version {version} can predict")
             return lost
         best = min(others, key=_load)
         ready.remove(best)
@@ -158,7 +159,7 @@ class WorkerPool:
 
     def _sort(self) -> None:
         """Decide anew who is used, after a change of the list or of somebody's health."""
-        healthy = [worker for worker in self._known.values() if worker.trouble is None]
+        healthy = [worker for worker in self._known.values() if worker.unavailable_reason is None]
         listed = [worker for worker in healthy if worker.address in self._listed]
         if listed:
             for address in self._known.keys() - self._listed.keys():
@@ -167,7 +168,7 @@ class WorkerPool:
         self._ready = _by_version(ready)
         unused = [worker for worker in self._known.values() if worker not in ready]
         self._astray = _by_version([*unused, *self._leaving.values()])
-        self.trouble = None if ready else self._reason()
+        self.unavailable_reason = None if ready else self._reason()
         metrics.WORKERS.set(len(ready))
         metrics.WORKERS_KNOWN.set(len(self._known))
         self._changed(Counter(worker.version for worker in ready))

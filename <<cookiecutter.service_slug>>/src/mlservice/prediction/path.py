@@ -17,18 +17,18 @@ from typing import Any
 import orjson
 
 from mlservice.contracts import Contract, parse
-from mlservice.door import RequestSide
 from mlservice.errors import RequestRefused, Unavailable
-from mlservice.gateway.coalescer import Coalescer, Score
-from mlservice.gateway.enrichment import Enrichment
-from mlservice.gateway.router import Choice, Router
-from mlservice.gateway.worker_client import VersionGone
-from mlservice.gateway.worker_pool import WorkerPool
 from mlservice.observe import metrics
 from mlservice.observe.events import EventLog
+from mlservice.owner import RequestCode
+from mlservice.prediction.batching import Batcher, Score
+from mlservice.prediction.routing import Choice, Router
+from mlservice.prediction.upstreams.enrichment import Enrichment
+from mlservice.prediction.workers.client import VersionGone
+from mlservice.prediction.workers.pool import WorkerPool
 from mlservice.protocol.packing import RowPacker
 from mlservice.settings import GatewaySettings
-from mlservice.toggles import Asking, Toggles
+from mlservice.toggles import ToggleContext, Toggles
 from mlservice.toggles.current import CURRENT
 
 _observe = metrics.STAGE_SECONDS.observe
@@ -36,7 +36,7 @@ log = logging.getLogger("mlservice.gateway")
 
 
 @dataclass(slots=True)
-class Asked:
+class RequestContext:
     """A request as it came in: it ``started`` by ``perf_counter`` and may take ``timeout`` s."""
 
     request_id: str
@@ -51,7 +51,7 @@ class Asked:
 
 
 @dataclass(slots=True)
-class Answered:
+class Prediction:
     """The answer's JSON, what it was given without, and the seconds that each stage took."""
 
     body: bytes
@@ -59,13 +59,13 @@ class Answered:
     stages: dict[str, float] = field(default_factory=dict)
 
 
-class Answering:
+class PredictPath:
     """The parts of the gateway that an answer needs; belongs to one event loop."""
 
     def __init__(
         self,
         settings: GatewaySettings,
-        side: RequestSide,
+        side: RequestCode,
         contracts: tuple[Contract, Contract],
         workers: WorkerPool,
         enrichment: Enrichment,
@@ -81,21 +81,21 @@ class Answering:
         self._request, self._response = contracts
         self._events = events
         self._packer = RowPacker(len(side.names))
-        self._lanes: dict[str, Coalescer] = {}
+        self._lanes: dict[str, Batcher] = {}
         workers.on_change(self._count_workers)
 
     @property
-    def trouble(self) -> str | None:
+    def unavailable_reason(self) -> str | None:
         """Why no request can be answered, None where they can."""
-        return self.workers.trouble or self.router.trouble
+        return self.workers.unavailable_reason or self.router.unavailable_reason
 
-    async def answer(self, body: bytes, asked: Asked) -> Answered:
+    async def answer(self, body: bytes, asked: RequestContext) -> Prediction:
         """The answer to a request; raises ``RequestRefused``."""
         message = parse(body)
         if faults := self._request.faults(message):
             raise RequestRefused(422, "invalid_request", "the request breaks its contract", faults)
-        if trouble := self.workers.trouble:
-            raise Unavailable(trouble)
+        if reason := self.workers.unavailable_reason:
+            raise Unavailable(reason)
         choice = self._choose(asked)
         validated = perf_counter()
         stages = {"validate": validated - asked.started}
@@ -104,7 +104,7 @@ class Answering:
             left = asked.timeout - stages["validate"]
             message, lacking = await self.enrichment.enrich(message, left)
             stages["enrich"] = perf_counter() - validated
-        asking = Asking(self.toggles, asked.user, asked.request_id, message)
+        asking = ToggleContext(self.toggles, asked.user, asked.request_id, message)
         choice, score = await self._score(self._row(message, asking), choice, asked)
         stages["queue"], stages["worker"] = score.queued, score.worked
         scored = perf_counter()
@@ -114,25 +114,27 @@ class Answering:
             _observe(stage, seconds)
         found = self._found(choice, lacking)
         self._tell(asked, choice, score, answer, found, stages)
-        return Answered(orjson.dumps(answer), found, stages)
+        return Prediction(orjson.dumps(answer), found, stages)
 
     async def drain(self) -> None:
         """Wait until every batch that has left is answered."""
         for lane in self._lanes.values():
             await lane.drain()
 
-    def _choose(self, asked: Asked) -> Choice:
+    def _choose(self, asked: RequestContext) -> Choice:
         user = asked.user if asked.user and self.router.sticky else asked.request_id
         return self.router.choose(user)
 
-    def _row(self, message: Mapping[str, Any], asking: Asking) -> bytes:
+    def _row(self, message: Mapping[str, Any], asking: ToggleContext) -> bytes:
         token = CURRENT.set(asking)
         try:
             return self._packer.pack(self._side.features(message))
         finally:
             CURRENT.reset(token)
 
-    async def _score(self, row: bytes, choice: Choice, asked: Asked) -> tuple[Choice, Score]:
+    async def _score(
+        self, row: bytes, choice: Choice, asked: RequestContext
+    ) -> tuple[Choice, Score]:
         """The score of ``row``, and which version gave it: another one where the first is gone."""
         try:
             score = await self._lane(choice.version).submit(row, asked.deadline)
@@ -144,7 +146,9 @@ class Answering:
             metrics.VERSION_FALLBACKS.labels(choice.assigned).inc()
         return choice, score
 
-    def _respond(self, score: Score, asked: Asked, asking: Asking) -> dict[str, Any]:
+    def _respond(
+        self, score: Score, asked: RequestContext, asking: ToggleContext
+    ) -> dict[str, Any]:
         token = CURRENT.set(asking)
         try:
             prediction = self._side.respond(score.value)
@@ -165,7 +169,7 @@ class Answering:
 
     def _tell(
         self,
-        asked: Asked,
+        asked: RequestContext,
         choice: Choice,
         score: Score,
         answer: Mapping[str, Any],
@@ -191,11 +195,11 @@ class Answering:
             }
         )
 
-    def _lane(self, version: str) -> Coalescer:
+    def _lane(self, version: str) -> Batcher:
         """The batches of one version."""
         lane = self._lanes.get(version)
         if lane is None:
-            lane = self._lanes[version] = Coalescer(
+            lane = self._lanes[version] = Batcher(
                 partial(self.workers.predict, version),
                 max_rows=min(self._settings.max_batch_rows, self._packer.most_rows),
                 max_queue=self._settings.max_queue_rows,

@@ -18,7 +18,7 @@ from mlservice.cluster import ConsulStore
 from mlservice.errors import ClusterError, LiveError
 from mlservice.live import Client, Flag, FlagSet, Policy
 from mlservice.live.clients import ClientName
-from mlservice.live.faults import explain
+from mlservice.live.messages import explain
 from mlservice.live.routing import Routing
 
 UNSET = "null"

@@ -11,8 +11,8 @@ from typing import Any
 import aiohttp
 
 from mlservice.contracts import Contract
-from mlservice.door import Upstream
-from mlservice.gateway.upstream import Found, Query, UpstreamClient, key_of
+from mlservice.owner import Upstream
+from mlservice.prediction.upstreams.client import Found, Query, UpstreamClient, key_of
 
 _SHARE = 0.5
 """The part of a request's time that upstreams may take; the rest is the model's."""
@@ -36,7 +36,7 @@ class Enrichment:
         """Whether there is an upstream at all."""
         return bool(self._clients)
 
-    def use(self, urls: Mapping[str, tuple[str, ...]]) -> None:
+    def apply(self, urls: Mapping[str, tuple[str, ...]]) -> None:
         """Know the base URLs of each upstream by its name."""
         known = {client.upstream.name for client in self._clients}
         if unknown := sorted(urls.keys() - known - self._unknown):
@@ -48,7 +48,7 @@ class Enrichment:
             )
         self._unknown = urls.keys() - known
         for client in self._clients:
-            client.use(urls.get(client.upstream.name, ()))
+            client.apply(urls.get(client.upstream.name, ()))
 
     async def enrich(
         self, request: Mapping[str, Any], left: float

@@ -15,9 +15,9 @@ import aiohttp
 
 from mlservice.bandit import Statistics, decode_statistics
 from mlservice.errors import StatisticsError
-from mlservice.gateway.router import Router
 from mlservice.live import Policy, ThompsonPolicy
 from mlservice.observe import metrics
+from mlservice.prediction.routing import Router
 
 _LONGEST_SECONDS = 5.0
 _LARGEST = 1_000_000
@@ -35,7 +35,7 @@ class StatisticsPoller:
         self._newest: Statistics | None = None
         self._said = ""
 
-    def use(self, policy: Policy | None) -> None:
+    def apply(self, policy: Policy | None) -> None:
         """Serve ``policy`` from now on."""
         wanted = policy if isinstance(policy, ThompsonPolicy) else None
         if wanted != self._policy:

@@ -87,7 +87,7 @@ class Router:
         self._seen: Counter[str] = Counter()
         self._workers: dict[str, int] = {}
 
-    def use(self, policy: Policy | None) -> None:
+    def apply(self, policy: Policy | None) -> None:
         """Obey ``policy`` from now on."""
         if policy != self._policy:
             self._policy = policy
@@ -122,7 +122,7 @@ class Router:
         return choice
 
     @property
-    def trouble(self) -> str | None:
+    def unavailable_reason(self) -> str | None:
         """Why nobody can be answered, None where everybody can."""
         dealt = self._dealing.versions
         if any(version in self._workers for version in dealt):

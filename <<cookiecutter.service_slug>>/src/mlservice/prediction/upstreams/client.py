@@ -19,10 +19,10 @@ import aiohttp
 import orjson
 
 from mlservice.contracts import Contract
-from mlservice.door import Upstream
-from mlservice.gateway.breaker import Breaker
-from mlservice.gateway.budget import RetryBudget
 from mlservice.observe import metrics
+from mlservice.owner import Upstream
+from mlservice.prediction.retry_budget import RetryBudget
+from mlservice.prediction.upstreams.breaker import Breaker
 
 _TRIES = 2
 _LONGEST_PAUSE = 0.05
@@ -66,7 +66,7 @@ class UpstreamClient:
         self._turn = 0
         self._said = ""
 
-    def use(self, bases: tuple[str, ...]) -> None:
+    def apply(self, bases: tuple[str, ...]) -> None:
         """Ask at these base URLs in turn from now on."""
         self._bases = bases
 

@@ -18,7 +18,7 @@ import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mlservice.errors import RequestRefused, Unavailable
-from mlservice.gateway.batch_stream import BatchStream, StreamEnded
+from mlservice.prediction.workers.stream import BatchStream, StreamEnded
 from mlservice.protocol import predict_pb2_grpc
 from mlservice.protocol.packing import CHANNEL_OPTIONS
 from mlservice.protocol.predict_pb2 import PredictReply, PredictRequest
@@ -68,7 +68,7 @@ class WorkerClient:
         self.failures = 0
         self.usual = 0.0
         """Seconds that its batches take of late; 0 before the first."""
-        self.trouble: str | None = f"the worker at {address} has not been asked yet"
+        self.unavailable_reason: str | None = f"the worker at {address} has not been asked yet"
         self._changed = changed
         self._ejection = _EJECTION_SECONDS
         self._ejected_until = 0.0
@@ -166,9 +166,9 @@ class WorkerClient:
     def _note(self, words: str | None) -> None:
         if words and self._stream is not None:
             self._stream.finish()  # a worker that stops waits until its streams end
-        before = self.trouble
-        self.trouble = words and f"the worker at {self.address} {words}"
-        if self.trouble != before:
+        before = self.unavailable_reason
+        self.unavailable_reason = words and f"the worker at {self.address} {words}"
+        if self.unavailable_reason != before:
             level = logging.WARNING if words else logging.INFO
             log.log(level, "the worker at %s %s", self.address, words or "is ready")
             self._changed()

@@ -19,7 +19,7 @@ TASK = "mlservice.task"
 """Key of the ASGI scope: the task that answers, if it may be cancelled when its caller leaves."""
 
 
-class OneWriteProtocol(HttpToolsProtocol):
+class GatewayProtocol(HttpToolsProtocol):
     """uvicorn's protocol, with a transport that holds a head until what follows it."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

@@ -54,7 +54,7 @@ _WEIGHT = 0.2
 Send = Callable[[Sequence[bytes], Sequence[int], float], Awaitable[Reply]]
 
 
-class Coalescer:
+class Batcher:
     """Collects rows and sends them in batches; belongs to one event loop."""
 
     def __init__(

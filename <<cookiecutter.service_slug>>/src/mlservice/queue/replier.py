@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mlservice.errors import RequestRefused, Unavailable
-from mlservice.gateway.answering import Answered, Answering, Asked
-from mlservice.gateway.worker_client import WorkerBroke
 from mlservice.observe import metrics
+from mlservice.prediction.path import Prediction, PredictPath, RequestContext
+from mlservice.prediction.workers.client import WorkerBroke
 from mlservice.queue.message import Message, Record, answer_to, dead_letter_of, refusal_of
 from mlservice.queue.topics import Topics
 
@@ -58,7 +58,7 @@ class Replier:
     """Answers messages; belongs to one event loop."""
 
     def __init__(
-        self, answering: Answering, topics: Topics, limits: Limits, waiting: Waiting
+        self, answering: PredictPath, topics: Topics, limits: Limits, waiting: Waiting
     ) -> None:
         """Answer by ``answering``, and let ``waiting`` know."""
         self._answering = answering
@@ -85,7 +85,7 @@ class Replier:
         dead_letter = dead_letter_of(message, error, self._topics.dead_letters)
         return Reply("refused" if error.status < 500 else "failed", (answer, dead_letter))
 
-    async def _answer(self, message: Message, expires: float) -> Answered:
+    async def _answer(self, message: Message, expires: float) -> Prediction:
         """The answer, however long it takes; raises ``RequestRefused`` but never 503."""
         if message.value and len(message.value) > self._limits.size:
             words = f"a request may have {self._limits.size} bytes"
@@ -105,12 +105,12 @@ class Replier:
                     pass
                 await wait.pause(expires)
 
-    async def _try(self, message: Message, expires: float) -> Answered:
+    async def _try(self, message: Message, expires: float) -> Prediction:
         left = expires - time.time()
         if left <= 0:
             raise RequestRefused(504, "deadline_exceeded", "the message's time ran out")
         timeout = min(left, self._limits.try_seconds)
-        asked = Asked(message.request_id, message.user, time.perf_counter(), timeout)
+        asked = RequestContext(message.request_id, message.user, time.perf_counter(), timeout)
         try:
             return await self._answering.answer(message.value or b"", asked)
         except RequestRefused as error:

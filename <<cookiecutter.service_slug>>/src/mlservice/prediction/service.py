@@ -9,24 +9,24 @@ from __future__ import annotations
 import asyncio
 
 from mlservice.contracts import Contract
-from mlservice.door import open_request_side, open_upstreams
-from mlservice.gateway.answering import Answering
-from mlservice.gateway.enrichment import Enrichment
-from mlservice.gateway.polling import StatisticsPoller
-from mlservice.gateway.worker_pool import WorkerPool
 from mlservice.live import ListedWorker, Live, LiveFollower
 from mlservice.observe.events import EventLog
+from mlservice.owner import load_request_code, load_upstreams
+from mlservice.prediction.path import PredictPath
+from mlservice.prediction.statistics_poller import StatisticsPoller
+from mlservice.prediction.upstreams.enrichment import Enrichment
+from mlservice.prediction.workers.pool import WorkerPool
 from mlservice.protocol.tls import channel_credentials
 from mlservice.settings import Settings
 
 
-class Parts:
+class PredictService:
     """The predict path of one process; from ``begin`` on it belongs to one event loop."""
 
     def __init__(self, settings: Settings) -> None:
         """Open the owner's side and the contracts; raises their errors at once."""
         package = settings.service.package
-        side = open_request_side(package)
+        side = load_request_code(package)
         self.request = Contract.load(settings.contracts / "request.schema.json")
         self.response = Contract.load(settings.contracts / "response.schema.json")
         path = settings.live_file
@@ -35,8 +35,8 @@ class Parts:
         credentials = channel_credentials(settings.internal_tls, settings.folder)
         secure = (credentials, settings.internal_tls.worker_name) if credentials else None
         self.workers = WorkerPool(side.names, secure)
-        self.enrichment = Enrichment(open_upstreams(package), settings.contracts / "upstreams")
-        self.answering = Answering(
+        self.enrichment = Enrichment(load_upstreams(package), settings.contracts / "upstreams")
+        self.answering = PredictPath(
             settings.gateway,
             side,
             (self.request, self.response),
@@ -51,7 +51,7 @@ class Parts:
     def begin(self) -> None:
         """Know the workers, and follow the live file from now on, where there is one."""
         if self.live is None:
-            self.workers.use(self._unlisted)
+            self.workers.apply(self._unlisted)
             return
         self.live.subscribe(self._follow)
         for run in (self.live.run, self._statistics.run):
@@ -71,8 +71,8 @@ class Parts:
         """Do as the live file says."""
         if live.workers is not None:
             self._unlisted = ()  # the settings' worker is meant for a file that lists none ever
-        self.answering.router.use(live.routing)
-        self._statistics.use(live.routing)
-        self.answering.toggles.use(live.toggles)
-        self.enrichment.use(live.upstreams)
-        self.workers.use(self._unlisted if live.workers is None else live.workers)
+        self.answering.router.apply(live.routing)
+        self._statistics.apply(live.routing)
+        self.answering.toggles.apply(live.toggles)
+        self.enrichment.apply(live.upstreams)
+        self.workers.apply(self._unlisted if live.workers is None else live.workers)

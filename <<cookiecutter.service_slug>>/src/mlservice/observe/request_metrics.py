@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, M
 from prometheus_client.registry import Collector
 
 
-class HotCounter(Collector):
+class RequestCounter(Collector):
     """A counter with labels: ``counts[values] += 1``."""
 
     def __init__(self, name: str, text: str, *labels: str) -> None:
@@ -33,7 +33,7 @@ class HotCounter(Collector):
         yield family
 
 
-class HotHistogram(Collector):
+class RequestHistogram(Collector):
     """Histograms with one label, all with the same upper ``bounds``."""
 
     def __init__(self, name: str, text: str, label: str, bounds: Sequence[float]) -> None:

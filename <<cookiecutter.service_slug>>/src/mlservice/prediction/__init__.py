@@ -1,0 +1,1 @@
+"""From a request to its answer, whichever way it came in."""

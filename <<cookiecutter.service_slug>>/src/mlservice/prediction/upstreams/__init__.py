@@ -1,0 +1,1 @@
+"""What other services know about a request: calls, caches, breakers and fallbacks."""
