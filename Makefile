@@ -7,7 +7,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SERVICE := <<cookiecutter.service_slug>>
 PLATFORM := src/mlservice tests/platform ci
-SOURCES := bench hooks template_tests tools cookiecutter_refuse.py
+SOURCES := bench hooks nomad_double template_tests tools cookiecutter_refuse.py
+# Where our own packages lie: the service's and the double's.
+PACKAGES := $(CURDIR)/$(SERVICE)/src:$(CURDIR)/nomad_double/src
 # Tests of one file share what they render and start, so a file is one process's. AGAIN=1 runs what
 # failed last, by itself.
 PYTEST := $(BIN)/pytest $(if $(AGAIN),--last-failed --last-failed-no-failures none)
@@ -31,7 +33,7 @@ $(READY): requirements.lock requirements.in
 ifdef CLUSTER
 demo: $(READY)
 	@commands=$$(tools/servers.sh consul consul_template) && \
-		PATH="$$commands:$$PATH" PYTHONPATH="$(CURDIR):$(CURDIR)/$(SERVICE)/src" \
+		PATH="$$commands:$$PATH" PYTHONPATH="$(CURDIR):$(PACKAGES)" \
 		$(BIN)/python tools/cluster_demo.py
 else
 demo:  ## Render a service, train it, serve it, predict; KEEP=1 leaves it, CLUSTER=1 by Nomad and Consul
@@ -59,7 +61,7 @@ format: $(READY)  ## Format the code and apply the linter's safe fixes
 
 bench: $(READY)  ## Measure serving, rendering, pipelines and swaps; PEERS=1 adds other frameworks
 	@commands=$$(tools/servers.sh consul consul_template) && PATH="$$commands:$$PATH" \
-		PYTHONPATH="$(SERVICE)/src" $(BIN)/python -m bench
+		PYTHONPATH="$(PACKAGES)" $(BIN)/python -m bench
 
 reference: $(READY)  ## Make the service's pages on settings and commands from the code
 	@PYTHONPATH="$(SERVICE)/src" $(BIN)/python tools/reference.py

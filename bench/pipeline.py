@@ -24,7 +24,7 @@ from mlservice.artifacts import open_store, publish
 from mlservice.cluster import Nomad
 from mlservice.jobs import JobCall
 from mlservice.jobs.nomad_executor import parent_name
-from mlservice.testing.nomad import NomadDouble, TaskContext
+from nomad_double import NomadDouble, TaskContext
 
 _FEW, _SMALL, _LARGE = 200, 2_000, 20_000
 _DISPATCHED = 2_000

@@ -13,7 +13,7 @@ import jinja2
 import yaml
 
 from mlservice.cluster import Nomad
-from mlservice.testing.nomad import NomadDouble
+from nomad_double import NomadDouble
 from template_tests.conftest import ROOT, SERVICE, Toy
 
 _QUICK = {"shutdown_delay": "2s", "stagger_ms": "200"}

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mlservice.cluster import Nomad
 from mlservice.errors import ClusterRefused
-from mlservice.testing.nomad import NomadDouble
+from nomad_double import NomadDouble
 from template_tests.cluster import eventually, on_cluster, register, task_environment
 from template_tests.conftest import Toy
 from template_tests.load import Load

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlservice.cluster import Nomad
-from mlservice.testing.nomad import NomadDouble
+from nomad_double import NomadDouble
 from template_tests.conftest import clean_environ
 from template_tests.rendering import cookiecutter, git, run, template_repository
 from template_tests.servers import consul_server, free_ports

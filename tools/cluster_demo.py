@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mlservice.cluster import Nomad
-from mlservice.testing.nomad import NomadDouble
+from nomad_double import NomadDouble
 from template_tests.load import Load
 from template_tests.servers import consul_server, free_ports, require
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mlservice.cluster import ConsulStore, Nomad
-from mlservice.testing.nomad import NomadDouble
+from nomad_double import NomadDouble
 from template_tests.cluster import children, eventually, on_cluster, register, task_environment
 from template_tests.conftest import MakeToy, Toy
 from template_tests.servers import Consul, consul_server, free_ports

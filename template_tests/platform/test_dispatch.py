@@ -18,7 +18,7 @@ from mlservice.cluster import Nomad
 from mlservice.jobs import Job, JobCall
 from mlservice.jobs.nomad_executor import MOST_PAYLOAD_BYTES, NomadExecutor
 from mlservice.jobs.watcher import ChildWatcher
-from mlservice.testing.nomad import NomadDouble, TaskContext
+from nomad_double import NomadDouble, TaskContext
 from template_tests.cluster import (
     children,
     eventually,

@@ -12,8 +12,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from mlservice.jobspec import parse_job
 from mlservice.live import CanaryPolicy, FlagSet, Live, ModelRecord, read_live
-from mlservice.testing.nomad.hcl import parse_job
 from template_tests.cluster import render_nomad
 from template_tests.servers import Consul, consul_server, require
 

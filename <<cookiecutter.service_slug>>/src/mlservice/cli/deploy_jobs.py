@@ -122,7 +122,7 @@ class _Parser:
 
     def parse(self, hcl: str, variables: str = "") -> dict[str, Any]:
         """See ``Nomad.parse``."""
-        from mlservice.testing.nomad.hcl import HclError, parse_job
+        from mlservice.jobspec import HclError, parse_job
 
         try:
             return parse_job(hcl, variables, self._version)

@@ -1,0 +1,235 @@
+"""Reads HCL text into blocks and arguments whose expressions are not evaluated yet.
+
+python-hcl2's own dictionaries lose what Nomad's messages need (places) and mix values with
+expressions, so its parse tree is used; and its grammar is kinder than HCL about line ends, which
+is made good here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import hcl2
+from lark import Token, Tree
+from lark.exceptions import UnexpectedInput
+
+from mlservice.jobspec.diagnostics import HclError, Place, refuse
+
+Node = Tree[Token]
+_LAYOUT = ("new_line_or_comment",)
+
+
+@dataclass(frozen=True)
+class Expression:
+    """An expression's tree, and the text that it stands in."""
+
+    node: Node
+    source: Source
+
+    @property
+    def place(self) -> Place:
+        """Where it stands."""
+        return self.source.place(self.node)
+
+
+@dataclass(frozen=True)
+class Argument:
+    """``name = expression``."""
+
+    name: str
+    expression: Expression
+    place: Place
+    name_place: Place
+
+
+@dataclass(frozen=True)
+class Body:
+    """What stands between a block's braces, in order."""
+
+    arguments: tuple[Argument, ...]
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    """``kind "label" { ... }``; ``place`` is its header."""
+
+    kind: str
+    labels: tuple[str, ...]
+    body: Body
+    place: Place
+    kind_place: Place
+
+
+class Source:
+    """One text of HCL with the name that messages call it by."""
+
+    def __init__(self, text: str, file: str) -> None:
+        """Keep the text; it is parsed when its body is asked for."""
+        self.text = text
+        self.file = file
+
+    @cached_property
+    def body(self) -> Body:
+        """The text's blocks and arguments; raises ``HclError``."""
+        return _body(_tree(self), self)
+
+    def place(self, node: Node | Token) -> Place:
+        """Where a node stands."""
+        tokens = list(_tokens(node))
+        if not tokens:
+            return Place(self.file, 1, 1, 1, 1)
+        first, last = tokens[0], tokens[-1]
+        return Place(
+            self.file,
+            int(first.line or 1),
+            int(first.column or 1),
+            int(last.end_line or 1),
+            int(last.end_column or 1),
+        )
+
+    def words(self, node: Node) -> str:
+        """The text of a node as it was written."""
+        tokens = list(_tokens(node))
+        return self.text[tokens[0].start_pos : tokens[-1].end_pos]
+
+
+def expression(text: str, file: str, place: Place) -> Expression:
+    """One expression alone; raises ``HclError`` at ``place`` for one that cannot be read."""
+    source = Source(f"x = {text}", file)
+    try:
+        (argument,) = source.body.arguments
+    except (HclError, ValueError):
+        raise refuse(place, "Invalid expression", f"Cannot read the expression {text!r}.") from None
+    return argument.expression
+
+
+def _tree(source: Source) -> Node:
+    try:
+        tree: Node = hcl2.parses_to_tree(source.text)
+    except UnexpectedInput as error:
+        line, column = max(1, error.line), max(1, error.column)
+        raise refuse(
+            Place(source.file, line, column, line, column + 1),
+            "Invalid argument or block definition",
+            "An argument or block definition is required here, or a part of one is not readable: "
+            + source.text.splitlines()[line - 1 : line][0].strip()
+            if 0 < line <= len(source.text.splitlines())
+            else "The text ends too early.",
+        ) from None
+    return next(child for child in tree.children if isinstance(child, Tree))
+
+
+def _body(tree: Node, source: Source) -> Body:
+    arguments: list[Argument] = []
+    blocks: list[Block] = []
+    for child in _apart(tree, source):
+        if child.data == "attribute":
+            arguments.append(_argument(child, source, arguments))
+        else:
+            blocks.append(_block(child, source))
+    return Body(tuple(arguments), tuple(blocks))
+
+
+def _apart(tree: Node, source: Source) -> Iterator[Node]:
+    """The body's items, each of which must begin on a line of its own."""
+    end = 0
+    for child in tree.children:
+        if not isinstance(child, Tree) or child.data in _LAYOUT:
+            continue
+        place = source.place(child)
+        if place.line == end:
+            raise refuse(
+                place, "Missing newline after argument",
+                "An argument or block definition must end with a newline.",
+            )  # fmt: skip
+        end = _last_line(child)
+        yield child
+
+
+def _last_line(node: Node) -> int:
+    """The line that an item ends on; a heredoc's end mark and a line end within belong to it."""
+    tokens = [token for token in _tokens(node) if token.strip()]
+    last = tokens[-1]
+    return int(last.end_line or 1) - (1 if last.endswith("\n") else 0)
+
+
+def _argument(node: Node, source: Source, before: list[Argument]) -> Argument:
+    name_node, _, value = node.children[0], node.children[1], node.children[2]
+    name = source.words(name_node)  # type: ignore[arg-type]  # the grammar has a tree there
+    argument = Argument(
+        name, Expression(value, source), source.place(node), source.place(name_node)  # type: ignore[arg-type]  # as above
+    )  # fmt: skip
+    twin = next((other for other in before if other.name == name), None)
+    if twin:
+        raise refuse(
+            argument.name_place,
+            "Attribute redefined",
+            f'The argument "{name}" was already set at {twin.name_place}. Each argument may be set '
+            "only once.",
+        )
+    return argument
+
+
+def _block(node: Node, source: Source) -> Block:
+    header: list[Any] = []
+    for child in node.children:
+        if isinstance(child, Token) and child == "{":
+            break
+        if isinstance(child, Tree) and child.data not in _LAYOUT:
+            header.append(child)
+    body_node = next(c for c in node.children if isinstance(c, Tree) and c.data == "body")
+    kind = source.place(header[0])
+    last = source.place(header[-1])
+    place = Place(kind.file, kind.line, kind.column, last.end_line, last.end_column)
+    _check_single_line(node, body_node, source, place)
+    labels = tuple(_label(child, source) for child in header[1:])
+    return Block(source.words(header[0]), labels, _body(body_node, source), place, kind)
+
+
+def _check_single_line(node: Node, body: Node, source: Source, place: Place) -> None:
+    items = [c for c in body.children if isinstance(c, Tree) and c.data not in _LAYOUT]
+    if not items:
+        return
+    brace = next(c for c in node.children if isinstance(c, Token) and c == "{")
+    if source.place(items[0]).line != brace.line:
+        return
+    closing = next(c for c in reversed(node.children) if isinstance(c, Token))
+    if len(items) > 1 or items[0].data != "attribute" or closing.line != _last_line(items[0]):
+        raise refuse(
+            place,
+            "Invalid single-argument block definition",
+            "A single-line block definition can contain only a single argument. If you want to "
+            "define multiple arguments, use the closing brace on a line of its own.",
+        )
+
+
+def _label(node: Node, source: Source) -> str:
+    if node.data != "string":
+        return source.words(node)
+    if any(isinstance(part, Tree) and _is_template(part) for part in node.children):
+        raise refuse(
+            source.place(node),
+            "Invalid string literal",
+            'Template sequences are not allowed in this string. To include a literal "$", double '
+            'it (as "$$") to escape it.',
+        )
+    return source.words(node)[1:-1]
+
+
+def _is_template(part: Node) -> bool:
+    return any(isinstance(child, Tree) for child in part.children)
+
+
+def _tokens(node: Node | Token) -> Iterator[Token]:
+    if isinstance(node, Token):
+        yield node
+        return
+    for child in node.children:
+        if isinstance(child, Token):
+            yield child
+        elif child.data not in _LAYOUT:
+            yield from _tokens(child)

@@ -1,0 +1,188 @@
+"""Type constraints of variables, and HCL's conversions between types.
+
+HCL's numbers are Python's int or float, its strings str, its lists, sets and tuples list, its
+maps and objects dict, its null None.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from lark import Tree
+
+from mlservice.jobspec.diagnostics import refuse
+from mlservice.jobspec.source import Expression, Node
+
+_PRIMITIVES = ("string", "number", "bool", "any")
+_COLLECTIONS = ("list", "set", "map")
+Kind = str | tuple[str, Any]
+
+
+class Unsuitable(Exception):
+    """A value that cannot become what is wanted; the words are go-cty's."""
+
+
+def read_kind(expression: Expression) -> Kind:
+    """The type that a variable's ``type`` names: string, list(T), map(T), object({...}) ..."""
+    return _kind(expression.node, expression)
+
+
+def _kind(node: Node, expression: Expression) -> Kind:
+    inner = _inner(node)
+    if inner.data == "identifier":
+        word = expression.source.words(inner)
+        if word in _PRIMITIVES:
+            return word
+        if word in ("list", "set", "map"):
+            return (word, "any")
+    if inner.data == "function_call":
+        return _constructed(inner, expression)
+    raise refuse(
+        expression.place,
+        "Invalid type specification",
+        f'The keyword "{expression.source.words(node)}" is not a valid type specification.',
+    )
+
+
+def _constructed(node: Node, expression: Expression) -> Kind:
+    word = expression.source.words(_trees(node)[0])
+    arguments = [
+        each for tree in _trees(node)[1:] if tree.data == "arguments" for each in _trees(tree)
+    ]
+    if word in _COLLECTIONS and len(arguments) == 1:
+        return (word, _kind(arguments[0], expression))
+    if word == "object" and len(arguments) == 1:
+        return ("object", _fields(_inner(arguments[0]), expression))
+    if word == "tuple" and len(arguments) == 1:
+        items = _trees(_inner(arguments[0]))
+        return ("tuple", [_kind(item, expression) for item in items])
+    raise refuse(
+        expression.place,
+        "Invalid type specification",
+        f"Keyword {json.dumps(word)} is not a valid type constructor.",
+    )
+
+
+def _fields(node: Node, expression: Expression) -> dict[str, Kind]:
+    fields = {}
+    for element in _trees(node):
+        if element.data == "object_elem":
+            key, value = _trees(element)
+            fields[expression.source.words(key).strip('"')] = _kind(value, expression)
+    return fields
+
+
+def _inner(node: Node) -> Node:
+    while node.data in ("expr_term", "object_elem_key") and len(_trees(node)) == 1:
+        node = _trees(node)[0]
+    return node
+
+
+def _trees(node: Node) -> list[Node]:
+    return [
+        child
+        for child in node.children
+        if isinstance(child, Tree) and child.data != "new_line_or_comment"
+    ]
+
+
+def convert(value: Any, kind: Kind) -> Any:
+    """``value`` as ``kind``; raises ``Unsuitable``."""
+    if value is None or kind == "any":
+        return value
+    if isinstance(kind, str):
+        return {"string": to_string, "number": to_number, "bool": to_bool}[kind](value)
+    name, inner = kind
+    if name in ("list", "set"):
+        return _to_list(value, name, inner)
+    if name == "map":
+        return _to_map(value, inner)
+    if name == "object":
+        return _to_object(value, inner)
+    if not isinstance(value, list) or len(value) != len(inner):
+        raise Unsuitable("tuple required")
+    return [convert(item, each) for item, each in zip(value, inner, strict=True)]
+
+
+def _to_list(value: Any, name: str, inner: Kind) -> list[Any]:
+    if not isinstance(value, list):
+        raise Unsuitable(f"{name} of {kind_name(inner)} required")
+    items = [convert(item, inner) for item in value]
+    return items if name == "list" else [v for i, v in enumerate(items) if v not in items[:i]]
+
+
+def _to_map(value: Any, inner: Kind) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise Unsuitable(f"map of {kind_name(inner)} required")
+    return {key: convert(item, inner) for key, item in value.items()}
+
+
+def _to_object(value: Any, fields: dict[str, Kind]) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise Unsuitable("object required")
+    for name in fields:
+        if name not in value:
+            raise Unsuitable(f'attribute "{name}" is required')
+    return {name: convert(value[name], each) for name, each in fields.items()}
+
+
+def kind_name(kind: Kind) -> str:
+    """A type as messages call it."""
+    if isinstance(kind, str):
+        return "dynamic" if kind == "any" else kind
+    return f"{kind[0]} of {kind_name(kind[1])}" if kind[0] in _COLLECTIONS else kind[0]
+
+
+def to_string(value: Any) -> str:
+    """A primitive's text; raises ``Unsuitable`` for lists and maps."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return number_text(value)
+    raise Unsuitable("string required")
+
+
+def number_text(value: float) -> str:
+    """A number as HCL writes it: no exponent, no trailing zeros."""
+    if isinstance(value, int) or value.is_integer():
+        return str(int(value))
+    return f"{value:.15g}" if "e" not in f"{value:.15g}" else f"{value:.20f}".rstrip("0")
+
+
+def to_number(value: Any) -> int | float:
+    """A number, or the one that a string spells; raises ``Unsuitable``."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        try:
+            return int(value)
+        except ValueError:
+            try:
+                return float(value)
+            except ValueError:
+                raise Unsuitable("a number is required") from None
+    raise Unsuitable("number required")
+
+
+def to_bool(value: Any) -> bool:
+    """A bool, or the one that a string spells; raises ``Unsuitable``."""
+    if isinstance(value, bool):
+        return value
+    if value in ("true", "1", "false", "0") and isinstance(value, str):
+        return value in ("true", "1")
+    if isinstance(value, str):
+        raise Unsuitable("a bool is required")
+    raise Unsuitable("bool required")
+
+
+def type_name(value: Any) -> str:
+    """What messages call the type of a value."""
+    if value is None:
+        return "dynamic"
+    for kind, name in ((bool, "bool"), (str, "string"), (dict, "object"), (list, "tuple")):
+        if isinstance(value, kind):
+            return name
+    return "number"

@@ -1,0 +1,74 @@
+"""Who may do what, where access control is on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Mapping
+
+from nomad_double.refusal import ApiError
+
+MANAGEMENT = "management"
+DENIED = "Permission denied"
+
+
+class Acl:
+    """Tokens and their capabilities; None for the tokens means that access control is off."""
+
+    def __init__(self, tokens: Mapping[str, Collection[str]] | None) -> None:
+        """Keep the tokens."""
+        self._tokens = None if tokens is None else dict(tokens)
+        self._expired: set[str] = set()
+        self._lock = threading.Lock()
+
+    @property
+    def on(self) -> bool:
+        """Whether access is controlled."""
+        return self._tokens is not None
+
+    def expire(self, token: str) -> None:
+        """The token's time is over."""
+        with self._lock:
+            self._expired.add(token)
+
+    def check(self, token: str, *capabilities: str, raw: bool = False) -> None:
+        """Raise ``ApiError`` unless the token has any of the capabilities.
+
+        ``raw``: the endpoint looks at the token in the HTTP layer, where an expired one is a 500.
+        """
+        if self._tokens is None or not capabilities:
+            return
+        if raw and token in self._expired:
+            raise ApiError("failed to resolve token: ACL token expired", 500)
+        if not self.allows(token, *capabilities):
+            raise ApiError(DENIED, 403)
+
+    def allows(self, token: str, *capabilities: str) -> bool:
+        """Whether the token has any of the capabilities."""
+        if self._tokens is None:
+            return True
+        with self._lock:
+            if token in self._expired:
+                return False
+        have = set(self._tokens.get(token, ()))
+        return MANAGEMENT in have or any(one in have for one in _implied(capabilities))
+
+    def describe(self, token: str) -> dict[str, object]:
+        """What ``/v1/acl/token/self`` answers."""
+        if self._tokens is None:
+            raise ApiError("ACL support disabled", 400)
+        if token not in self._tokens or token in self._expired:
+            raise ApiError(DENIED, 403)
+        manages = MANAGEMENT in self._tokens[token]
+        return {
+            "AccessorID": "00000000-0000-0000-0000-000000000001", "SecretID": token,
+            "Name": "token", "Type": "management" if manages else "client",
+            "Policies": None if manages else sorted(self._tokens[token]), "Roles": None,
+            "Global": False, "CreateTime": "2026-01-01T00:00:00Z", "ExpirationTime": None,
+            "CreateIndex": 5, "ModifyIndex": 5,
+        }  # fmt: skip
+
+
+def _implied(capabilities: Collection[str]) -> set[str]:
+    """The capabilities that include one of these."""
+    wider = {"dispatch-job": {"dispatch-job"}, "read-job": {"read-job", "submit-job"}}
+    return set().union(*(wider.get(one, {one}) for one in capabilities))

@@ -1,0 +1,134 @@
+"""The node's agent: runs allocations, and tells the servers in rounds what became of them."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from nomad_double.alloc_runner import AllocRunner
+from nomad_double.objects import TERMINAL_CLIENT, Allocation, TaskState
+from nomad_double.settings import Settings
+
+_ROUND_SECONDS = 0.2  # Nomad's clients report no more often
+
+
+@dataclass(frozen=True)
+class Report:
+    """How an allocation is doing."""
+
+    alloc: str
+    status: str
+    description: str
+    tasks: Mapping[str, TaskState]
+    healthy: bool | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over."""
+        return self.status in TERMINAL_CLIENT
+
+
+class Client:
+    """Allocations of the one node; ``report`` is set by the server."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Run tasks as ``settings`` says, below its folder."""
+        self.settings = settings
+        self.report: Callable[[list[Report]], None] = lambda _: None
+        self.folder = settings.folder
+        self._lock = threading.Lock()
+        self._runners: dict[str, AllocRunner] = {}
+        self._news: dict[str, AllocRunner] = {}
+        self._wake = threading.Event()
+        self._closed = False
+        self._pool = ThreadPoolExecutor(512, thread_name_prefix="nomad-task")
+        self._thread = threading.Thread(target=self._rounds, daemon=True, name="nomad-reports")
+        self._thread.start()
+
+    def start(self, alloc: Allocation) -> None:
+        """Begin to run an allocation that was placed."""
+        runner = AllocRunner(alloc, self.settings, self._note, self._pool)
+        with self._lock:
+            self._runners[alloc.id] = runner
+        runner.start()
+
+    def stop(self, alloc: Allocation) -> None:
+        """End an allocation that is not wanted any more."""
+        runner = self.runner(alloc.id)
+        if runner:
+            runner.stop()
+
+    def update(self, alloc: Allocation) -> None:
+        """The allocation was updated in place."""
+        runner = self.runner(alloc.id)
+        if runner:
+            runner.update(alloc)
+
+    def forget(self, name: str) -> None:
+        """Remove the directory of an allocation that was collected."""
+        with self._lock:
+            runner = self._runners.pop(name, None)
+        if runner and runner.folder.exists():
+            shutil.rmtree(runner.folder, ignore_errors=True)
+
+    def runner(self, name: str) -> AllocRunner | None:
+        """What runs or ran the allocation, unless it was collected."""
+        with self._lock:
+            return self._runners.get(name)
+
+    def lose(self) -> None:
+        """The node dies: its processes are gone and nothing is reported any more."""
+        with self._lock:
+            runners, self._runners, self._news = list(self._runners.values()), {}, {}
+        for runner in runners:
+            runner.kill_now()
+
+    def close(self) -> None:
+        """Kill all tasks at once, and end."""
+        self._closed = True
+        self._wake.set()
+        self._thread.join(5)
+        with self._lock:
+            runners = list(self._runners.values())
+        for runner in runners:
+            runner.kill_now()
+        for runner in runners:
+            runner.join()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self.settings.memory.close()
+
+    def _note(self, runner: AllocRunner) -> None:
+        with self._lock:
+            if self._runners.get(runner.alloc.id) is runner:
+                self._news[runner.alloc.id] = runner
+        self._wake.set()
+
+    def _rounds(self) -> None:
+        while not self._closed:
+            self._wake.wait()
+            time.sleep(_ROUND_SECONDS)
+            self._wake.clear()
+            with self._lock:
+                news, self._news = list(self._news.values()), {}
+            if news and not self._closed:
+                self.report([_report(runner) for runner in news])
+
+
+def _report(runner: AllocRunner) -> Report:
+    tasks = runner.states()
+    states = tasks.values()
+    if any(state.failed and state.state == "dead" for state in states):
+        status, words = "failed", "Failed tasks"
+    elif any(state.state == "running" for state in states):
+        status, words = "running", "Tasks are running"
+    elif any(state.state == "pending" for state in states):
+        status, words = "pending", "No tasks have started"
+    else:
+        status, words = "complete", "All tasks have completed"
+    if status == "failed" and any(state.state != "dead" for state in states):
+        status, words = "running", "Tasks are running"
+    return Report(runner.alloc.id, status, words, tasks, runner.healthy)

@@ -1,0 +1,122 @@
+"""Joins the parts of the double: state, scheduler, node, watcher, clock and HTTP."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+
+from nomad_double.acl import Acl
+from nomad_double.api import Api
+from nomad_double.client import Client
+from nomad_double.deployments import Deployments
+from nomad_double.faults import Faults
+from nomad_double.node import Node
+from nomad_double.periodic import Periodic
+from nomad_double.routes_allocs import AllocRoutes
+from nomad_double.routes_cluster import ClusterRoutes
+from nomad_double.routes_jobs import JobRoutes
+from nomad_double.scheduler import Scheduler
+from nomad_double.server import Server
+from nomad_double.settings import Settings, TaskContext
+from nomad_double.state import State
+from nomad_double.timers import Timers
+from nomad_double.transport import Transport
+
+
+def _let_tasks_heed_signals() -> None:
+    """Handle what is ignored here (in the background, by nohup): tasks would inherit that."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_IGN:
+                signal.signal(number, lambda *_: None)
+
+
+class NomadDouble:
+    """A cluster of one server and one node; a context manager that kills its tasks at its end."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        version: str = "1.10.5",
+        port: int = 0,
+        memory_mb: int = 16384,
+        cpu_mhz: int = 16000,
+        oversubscription: bool = True,
+        drivers: tuple[str, ...] = ("docker", "raw_exec", "exec"),
+        consul: str | None = None,
+        consul_template: str | None = None,
+        acl: Mapping[str, Collection[str]] | None = None,
+        run: Callable[[TaskContext], int] | None = None,
+        wrapped_errors: bool = False,
+    ) -> None:
+        """Start it; allocations are kept below ``folder``.
+
+        ``consul`` (host:port) is where services go, and ``consul_template`` the program that
+        renders templates. ``acl`` maps tokens to capabilities; None: no access control. ``run`` is
+        called in place of processes. ``wrapped_errors``: as a server that is not the leader.
+        """
+        _let_tasks_heed_signals()
+        self.state = State()
+        self.acl = Acl(acl)
+        self._timers = Timers("nomad-scheduler")
+        node = Node(version, memory_mb, cpu_mhz, drivers, consul is not None)
+        settings = Settings(
+            folder.absolute(), node, oversubscription=oversubscription, run=run, consul=consul,
+            consul_template=consul_template,
+        )  # fmt: skip
+        self.client = Client(settings)
+        scheduler = Scheduler(
+            self.state, node, self._timers, self.client.start, self.client.stop, self.client.update
+        )
+        self.server = Server(self.state, node, scheduler, self.client, version)
+        self.server.oversubscription = oversubscription
+        deployments = Deployments(self.server, self._timers)
+        self._periodic = Periodic(self.server)
+        self.faults = Faults(self)
+        self._api = Api(self.faults, wrapped_errors=wrapped_errors)
+        JobRoutes(self.server, self.acl).add_to(self._api)
+        AllocRoutes(self.server, deployments, self.acl).add_to(self._api)
+        ClusterRoutes(self.server, self.acl, self.collect_garbage).add_to(self._api)
+        self._transport = Transport(port, self._api.handle)
+
+    @property
+    def address(self) -> str:
+        """The URL of the API."""
+        return f"http://127.0.0.1:{self._transport.port}"
+
+    @property
+    def requests(self) -> Counter[str]:
+        """How often each route was asked, such as ``GET /v1/jobs`` or ``GET /v1/job/:id``."""
+        return self._api.requests
+
+    def collect_garbage(self) -> None:
+        """Forget what is dead, as ``PUT /v1/system/gc`` does, but at once."""
+        self.server.collect_garbage()
+
+    def close_listener(self) -> None:
+        """Refuse connections and cut those that are there."""
+        self._transport.close()
+
+    def open_listener(self) -> None:
+        """Listen again."""
+        self._transport.open()
+
+    def close(self) -> None:
+        """Stop to answer, and kill all tasks."""
+        self.state.close()
+        self._transport.close()
+        self._periodic.close()
+        self._timers.close()
+        self.client.close()
+
+    def __enter__(self) -> NomadDouble:
+        """The double itself, which runs already."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it."""
+        self.close()

@@ -1,0 +1,121 @@
+"""What can go wrong with a cluster, at the push of a button."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nomad_double.double import NomadDouble
+
+
+@dataclass
+class _Planned:
+    pattern: str
+    left: int
+    status: int = 0
+    text: str = ""
+
+
+class Faults:
+    """Faults of one double; all of them may be set from any thread, at any time."""
+
+    def __init__(self, double: NomadDouble) -> None:
+        """Nothing is wrong yet."""
+        self._double = double
+        self._lock = threading.Lock()
+        self._drops: list[_Planned] = []
+        self._answers: list[_Planned] = []
+        self.no_leader = False
+        """Every request but the agent's own is answered 500 ``No cluster leader``."""
+
+    def away(self) -> None:
+        """Close the listener and all connections: who connects is refused until ``back()``."""
+        self._double.close_listener()
+
+    def back(self) -> None:
+        """Listen again, on the same port."""
+        self._double.open_listener()
+
+    def drop_responses(self, route_pattern: str, count: int) -> None:
+        """Act on the next ``count`` requests of a route, then close without an answer.
+
+        A route reads as in ``NomadDouble.requests``: ``POST /v1/job/:id/dispatch``.
+        """
+        with self._lock:
+            self._drops.append(_Planned(route_pattern, count))
+
+    def answer(self, route_pattern: str, status: int, text: str, count: int) -> None:
+        """Answer the next ``count`` requests of a route so, without acting on them."""
+        with self._lock:
+            self._answers.append(_Planned(route_pattern, count, status, text))
+
+    def reset_index(self) -> None:
+        """The index goes backwards, as after a snapshot was restored."""
+        self._double.state.reset_index()
+
+    @property
+    def spurious_wakeups(self) -> bool:
+        """Whether blocking queries return now and then though nothing changed."""
+        return self._double.state.spurious > 0
+
+    @spurious_wakeups.setter
+    def spurious_wakeups(self, wanted: bool) -> None:
+        self._double.state.spurious = 0.3 if wanted else 0.0
+
+    def expire_token(self, token: str) -> None:
+        """The token is refused from now on."""
+        self._double.acl.expire(token)
+
+    def lose_node(self) -> None:
+        """The node dies with all that runs on it, and another like it takes its place.
+
+        Running allocations become ``lost`` and are placed anew.
+        """
+        self._double.server.lose_node()
+
+    @property
+    def hide_oom(self) -> bool:
+        """Whether a kill for memory shows as exit code 137 alone, as cgroup v2 may have it."""
+        return self._double.client.settings.hide_oom
+
+    @hide_oom.setter
+    def hide_oom(self, wanted: bool) -> None:
+        self._double.client.settings.hide_oom = wanted
+
+    def block_placement(self, reason: str = "memory") -> None:
+        """Nothing is placed any more: the dimension ``reason`` is exhausted; "" ends it."""
+        self._double.server.block_placement(reason)
+
+    @property
+    def idempotency_race(self) -> bool:
+        """Whether two simultaneous dispatches with one token make two children (before 1.11.2)."""
+        return self._double.server.racy_tokens
+
+    @idempotency_race.setter
+    def idempotency_race(self, wanted: bool) -> None:
+        self._double.server.racy_tokens = wanted
+
+    def stop(self, job_id: str, namespace: str = "default") -> None:
+        """Stop a job as an operator would."""
+        self._double.server.deregister((namespace, job_id), purge=False)
+
+    def planned_answer(self, route: str) -> tuple[int, str] | None:
+        """What a request of the route is to be answered instead, if anything."""
+        found = self._next(self._answers, route)
+        return (found.status, found.text) if found else None
+
+    def drops(self, route: str) -> bool:
+        """Whether this request's answer is to be withheld."""
+        return self._next(self._drops, route) is not None
+
+    def _next(self, planned: list[_Planned], route: str) -> _Planned | None:
+        if not planned:
+            return None
+        with self._lock:
+            for each in planned:
+                if each.pattern == route and each.left > 0:
+                    each.left -= 1
+                    return each
+        return None

@@ -1,0 +1,184 @@
+"""Filter expressions of lists, as far as go-bexpr's language is used with jobs and allocations.
+
+``==``, ``!=``, ``in``, ``not in``, ``contains``, ``is empty``, ``matches``, joined by ``and``,
+``or``, ``not`` and parentheses, on the fields of the full object.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from nomad_double.refusal import ApiError
+
+_WORD = re.compile(
+    r"""\s*(?:(?P<text>"(?:[^"\\]|\\.)*"|`[^`]*`)|(?P<sign>==|!=|[()\[\]])|(?P<word>[^\s()\[\]"`=!]+))"""
+)
+Test = Callable[[Mapping[str, Any]], bool]
+_MISSING = object()
+
+
+@lru_cache(256)
+def compile_filter(expression: str) -> Test:
+    """The expression as a test of an object; raises ``ApiError`` (400) where it cannot be read."""
+    return _Parser(expression).whole()
+
+
+def refused(reason: str) -> ApiError:
+    """Nomad's answer to a filter that does not work."""
+    return ApiError(f"failed to read result page: {reason}", 400)
+
+
+class _Parser:
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._words = self._split(text)
+        self._at = 0
+
+    def whole(self) -> Test:
+        test = self._either()
+        if self._at < len(self._words):
+            raise self._wrong()
+        return test
+
+    def _split(self, text: str) -> list[tuple[str, str]]:
+        found, at = [], 0
+        text = text.rstrip()
+        while at < len(text):
+            match = _WORD.match(text, at)
+            if match is None:
+                raise refused(
+                    f"failed to read filter expression: 1:{at + 1} ({at}): no match found"
+                )
+            kind = match.lastgroup or ""
+            value = match[kind]
+            found.append((kind, value[1:-1].replace('\\"', '"') if kind == "text" else value))
+            at = match.end()
+        return found
+
+    def _peek(self, *words: str) -> bool:
+        if self._at >= len(self._words):
+            return False
+        kind, value = self._words[self._at]
+        return kind != "text" and value.lower() in words
+
+    def _take(self, *words: str) -> bool:
+        if self._peek(*words):
+            self._at += 1
+            return True
+        return False
+
+    def _either(self) -> Test:
+        tests = [self._both()]
+        while self._take("or"):
+            tests.append(self._both())
+        return tests[0] if len(tests) == 1 else lambda item: any(test(item) for test in tests)
+
+    def _both(self) -> Test:
+        tests = [self._one()]
+        while self._take("and"):
+            tests.append(self._one())
+        return tests[0] if len(tests) == 1 else lambda item: all(test(item) for test in tests)
+
+    def _one(self) -> Test:
+        if self._take("not"):
+            test = self._one()
+            return lambda item: not test(item)
+        if self._take("("):
+            test = self._either()
+            if not self._take(")"):
+                raise self._wrong()
+            return test
+        return self._match()
+
+    def _match(self) -> Test:
+        kind, first = self._next()
+        if kind == "text":
+            return self._membership(first)
+        if self._peek("in") or (self._peek("not") and self._at + 1 < len(self._words)):
+            before = self._at
+            if self._take("in") or (self._take("not") and self._take("in")):
+                self._at = before
+                return self._membership(first)
+            self._at = before
+        return self._of_selector(self._selector(first))
+
+    def _membership(self, value: str) -> Test:
+        negated = self._take("not")
+        if not self._take("in"):
+            raise self._wrong()
+        read = self._selector(self._next()[1])
+        return lambda item: _contains(read(item), value) != negated
+
+    def _of_selector(self, read: Callable[[Mapping[str, Any]], Any]) -> Test:
+        if self._take("is"):
+            negated = self._take("not")
+            if not self._take("empty"):
+                raise self._wrong()
+            return lambda item: (not _present(read(item))) != negated
+        negated = self._peek("!=", "not")
+        if not self._take("==", "!="):
+            self._take("not")
+            word = self._next()[1].lower()
+            if word not in ("contains", "matches"):
+                raise self._wrong()
+            value = self._next()[1]
+            check = _contains if word == "contains" else _matches
+            return lambda item: check(read(item), value) != negated
+        value = self._next()[1]
+        return lambda item: _equals(read(item), value) != negated
+
+    def _selector(self, first: str) -> Callable[[Mapping[str, Any]], Any]:
+        path = first.strip(".").split(".")
+        while self._take("["):
+            path.append(self._next()[1])
+            if not self._take("]"):
+                raise self._wrong()
+            if self._at < len(self._words) and self._words[self._at][1].startswith("."):
+                path += self._next()[1].strip(".").split(".")
+        return lambda item: _read(item, path)
+
+    def _next(self) -> tuple[str, str]:
+        if self._at >= len(self._words):
+            raise self._wrong()
+        self._at += 1
+        return self._words[self._at - 1]
+
+    def _wrong(self) -> ApiError:
+        end = len(self._text)
+        return refused(f"failed to read filter expression: 1:{end + 1} ({end}): no match found")
+
+
+def _read(item: Any, path: list[str]) -> Any:
+    """A field; an unknown one is refused, a missing key of a map is ``_MISSING``."""
+    for depth, name in enumerate(path):
+        if isinstance(item, Mapping) and name in item:
+            item = item[name]
+        elif depth == 0:
+            raise refused(
+                f"error finding value in datum: /{'/'.join(path)} at part 0: couldn't find key: "
+                f'struct field with name "{name}"'
+            )
+        else:
+            return _MISSING
+    return item
+
+
+def _present(value: Any) -> bool:
+    return value is not _MISSING and bool(value)
+
+
+def _equals(value: Any, wanted: str) -> bool:
+    if isinstance(value, bool):
+        return wanted.lower() in (("true", "t", "1") if value else ("false", "f", "0"))
+    return value is not _MISSING and value is not None and str(value) == wanted
+
+
+def _contains(value: Any, wanted: str) -> bool:
+    return value is not _MISSING and value is not None and wanted in value
+
+
+def _matches(value: Any, pattern: str) -> bool:
+    return isinstance(value, str) and re.search(pattern, value) is not None
