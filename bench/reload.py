@@ -14,9 +14,9 @@ from statistics import median
 from bench.errors import BenchError
 from bench.report import Figure, table
 from bench.workplace import ROOT, environment
-from template_tests.conftest import TOY, Toy
-from template_tests.load import Load
-from template_tests.rollout import BODIES, Swap, rollout
+from template_tests.support.load import Load
+from template_tests.support.rollout import BODIES, Swap, rollout
+from template_tests.support.toy_service import TOY, Toy
 
 _SWAPS = 3
 _RATE = 200.0

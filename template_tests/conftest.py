@@ -1,88 +1,28 @@
-"""What the template's tests share: rendered services and the toy service."""
+"""What the template's tests share: fresh toy services."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-SERVICE = ROOT / "<<cookiecutter.service_slug>>"
-TOY = Path(__file__).resolve().parent / "toy"
-PERIOD = "2024-01-02T00"
+from template_tests.support.rendered_service import installed
+from template_tests.support.rendering import cookiecutter, template_repository
+from template_tests.support.toy_service import SERVICE, TOY, MakeToy, Toy, clean_environ
 
 # Else each verification tells a server of pact's makers that it ran.
 os.environ["PACT_DO_NOT_TRACK"] = "true"
 
 
-LONGEST = "test_life.py"
+LONGEST = "test_service_commands.py"
 """Two processes share the tests, file by file: what takes longest is begun first."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest file first."""
     items.sort(key=lambda item: item.path.name != LONGEST)
-
-
-def clean_environ() -> dict[str, str]:
-    """The environment without what could change a command's meaning in a test.
-
-    What Python compiles lies in one folder for all tests, outside of every rendered tree.
-    """
-    dropped = (
-        "GIT_", "MLSERVICE_", "COOKIECUTTER_", "COPIER_", "PYTHONPATH", "NOMAD_", "CONSUL_",
-        "PACT_", "CI_COMMIT_",
-    )  # fmt: skip
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
-    return {**kept, "PYTHONPYCACHEPREFIX": str(ROOT / ".cache" / "pycache")}
-
-
-@dataclass(frozen=True)
-class Toy:
-    """A copy of the toy service in a folder of its own."""
-
-    folder: Path
-    environ: dict[str, str] = field(default_factory=dict)
-
-    def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        """Run ``mlservice`` with ``arguments`` to its end."""
-        return subprocess.run(
-            [sys.executable, "-m", "mlservice", *arguments],
-            cwd=self.folder,
-            env={**self.environ, **environ},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-
-    def start(self, *arguments: str, **environ: str) -> subprocess.Popen[str]:
-        """Start ``mlservice`` with ``arguments``."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "mlservice", *arguments],
-            cwd=self.folder,
-            env={**self.environ, **environ},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def train(self, **parameters: object) -> str:
-        """Make a model; returns its URI."""
-        settings = [f"--set={name}={value}" for name, value in parameters.items()]
-        result = self.run("pipeline", "run", "--period", PERIOD, *settings)
-        assert result.returncode == 0, result.stderr
-        lines = [line for line in result.stdout.splitlines() if line.startswith("artifact")]
-        return lines[0].split()[1]
-
-
-MakeToy = Callable[[], Toy]
 
 
 @pytest.fixture(scope="session")
@@ -102,3 +42,17 @@ def make_toy(tmp_path_factory: pytest.TempPathFactory) -> MakeToy:
 def toy(make_toy: MakeToy) -> Toy:
     """A fresh toy service."""
     return make_toy()
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A git repository of the template's working tree."""
+    return template_repository(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture(scope="session")
+def service(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A service with the default answers, installed by its own `make setup`."""
+    folder = tmp_path_factory.mktemp("life")
+    assert cookiecutter(template, folder, {}).returncode == 0
+    return installed(folder / "flight-delay")

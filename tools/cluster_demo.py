@@ -19,8 +19,8 @@ from typing import Any
 
 from mlservice.cluster import Nomad
 from nomad_double import NomadDouble
-from template_tests.load import Load
-from template_tests.servers import consul_server, free_ports, require
+from template_tests.support.load import Load
+from template_tests.support.servers import consul_server, free_ports, require
 
 ROOT = Path(__file__).resolve().parent.parent
 SLUG = "flight-delay"

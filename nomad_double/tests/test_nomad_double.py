@@ -31,7 +31,7 @@ from nomad_world import (
     shell,
     world,
 )
-from template_tests.conftest import ROOT, SERVICE, clean_environ
+from template_tests.support.toy_service import ROOT, SERVICE, clean_environ
 
 Json = dict[str, Any]
 DOUBLE = ROOT / "nomad_double"

@@ -21,7 +21,7 @@ from nomad_world import (
     shell,
     world,
 )
-from template_tests.servers import consul_server, require
+from template_tests.support.servers import consul_server, require
 
 Json = dict[str, Any]
 SLEEP = shell("sleep 300")
