@@ -113,12 +113,12 @@ def _run_pipeline(
 
     def ended() -> bool:
         job = nomad.job(child)
-        return job is not None and job["Status"] == "dead"
+        return job is not None and not job.alive
 
-    before = len(nomad.jobs(f"{SLUG}-job-")[0])
+    before = len(nomad.jobs(f"{SLUG}-job-").jobs)
     _wait(ended, f"{child} has ended")
-    print(f"  {len(nomad.jobs(f'{SLUG}-job-')[0]) - before} jobs were dispatched by it")
-    log = nomad.log(nomad.allocations(child)[-1]["ID"], "pipeline", "stdout", 2000)
+    print(f"  {len(nomad.jobs(f'{SLUG}-job-').jobs) - before} jobs were dispatched by it")
+    log = nomad.log(nomad.allocations(child)[-1].id, "pipeline", "stdout", 2000)
     print(_indented(log))
 
 

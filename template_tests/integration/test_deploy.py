@@ -46,18 +46,16 @@ def actions(printed: str) -> dict[str, str]:
 
 def test_a_second_registration_changes_nothing(toy: Toy, double: NomadDouble) -> None:
     first = actions(register(toy, "--only", "batch"))
-    indexes = {job["ID"]: job["JobModifyIndex"] for job in Nomad(double.address).jobs("toy-")[0]}
+    indexes = {job.name: job.index for job in Nomad(double.address).jobs("toy-").jobs}
     second = actions(register(toy, "--only", "batch"))
     assert first == dict.fromkeys(BATCH, "created")
     assert second == dict.fromkeys(BATCH, "unchanged")
-    assert indexes == {
-        job["ID"]: job["JobModifyIndex"] for job in Nomad(double.address).jobs("toy-")[0]
-    }
+    assert indexes == {job.name: job.index for job in Nomad(double.address).jobs("toy-").jobs}
 
 
 def test_a_dry_run_shows_each_change_and_makes_none(toy: Toy, double: NomadDouble) -> None:
     assert actions(register(toy, "--dry-run")) == dict.fromkeys(JOBS, "created")
-    assert Nomad(double.address).jobs("toy-")[0] == []
+    assert Nomad(double.address).jobs("toy-").jobs == ()
     register(toy, "--only", "batch")
     printed = register(toy, "--only", "batch", "--dry-run", "--var", "job_cpu=777")
     changed = {name for name, action in actions(printed).items() if action == "changed"}
@@ -73,8 +71,8 @@ def test_each_environment_has_its_own_numbers(toy: Toy, double: NomadDouble) -> 
     register(toy, "--env", "production", "--only", "services")
     job = Nomad(double.address).job("toy-gateway")
     assert job is not None
-    assert job["TaskGroups"][0]["Count"] == 5
-    assert job["Datacenters"] == ["dc1", "dc2"]
+    assert job.spec.document["TaskGroups"][0]["Count"] == 5
+    assert job.spec.document["Datacenters"] == ["dc1", "dc2"]
 
 
 WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
@@ -94,7 +92,7 @@ def test_a_variable_that_cannot_be_used_is_named(toy: Toy, double: NomadDouble, 
     result = toy.run(*REGISTER, *arguments)
     assert result.returncode == code, result.stderr
     assert words in result.stdout + result.stderr
-    assert Nomad(double.address).jobs("toy-")[0] == []
+    assert Nomad(double.address).jobs("toy-").jobs == ()
 
 
 def test_a_refusal_leaves_the_rest_registered_and_shows_nomads_words(
@@ -112,7 +110,7 @@ def test_a_refusal_leaves_the_rest_registered_and_shows_nomads_words(
 def test_an_answer_that_is_lost_is_found_out(toy: Toy, double: NomadDouble, pattern: str) -> None:
     double.faults.drop_responses(pattern, 1)
     register(toy, "--only", "batch")
-    assert {job["ID"] for job in Nomad(double.address).jobs("toy-")[0]} == BATCH
+    assert {job.name for job in Nomad(double.address).jobs("toy-").jobs} == BATCH
     assert set(actions(register(toy, "--only", "batch")).values()) == {"unchanged"}
 
 
@@ -137,8 +135,8 @@ def test_two_clusters_get_their_own_jobs(
             make_toy(), double.address, MLSERVICE_SERVICE_CLUSTER__ADDRESS=services.address
         )
         register(toy)
-        assert {job["ID"] for job in Nomad(double.address).jobs("toy-")[0]} == BATCH
-        assert {job["ID"] for job in Nomad(services.address).jobs("toy-")[0]} == JOBS - BATCH
+        assert {job.name for job in Nomad(double.address).jobs("toy-").jobs} == BATCH
+        assert {job.name for job in Nomad(services.address).jobs("toy-").jobs} == JOBS - BATCH
         printed = toy.run("deploy", "status").stdout
         assert "toy-retrain" in printed.partition(services.address)[0]
         assert "toy-gateway" in printed.partition(services.address)[2]
@@ -168,7 +166,7 @@ def test_a_job_whose_deployment_failed_is_not_called_unchanged(
     register(toy, "--only", "services")
     nomad = Nomad(double.address)
     deployment = eventually(lambda: nomad.deployment("toy-gateway"))
-    nomad.call("post", "deployment", "fail", deployment["ID"])
+    nomad.request("post", "deployment", "fail", deployment.id)
     result = toy.run(*REGISTER, "--only", "services")
     assert result.returncode == 7
     assert re.search(r"^job +toy-gateway +refused +its deployment failed", result.stdout, re.M)

@@ -16,7 +16,7 @@ import pytest
 from mlservice.artifacts import open_store
 from mlservice.cluster import Nomad
 from mlservice.jobs import Job, JobCall
-from mlservice.jobs.nomad_executor import MOST_PAYLOAD_BYTES, NomadExecutor
+from mlservice.jobs.nomad_executor import MAX_PAYLOAD_BYTES, NomadExecutor
 from mlservice.jobs.watcher import ChildWatcher
 from nomad_double import NomadDouble, TaskContext
 from template_tests.support.cluster import (
@@ -56,7 +56,7 @@ def started(double: NomadDouble, parent: str = SMALL) -> list[str]:
     """The children of the training that run now; waits for the first."""
 
     def running() -> list[str]:
-        return [job["ID"] for job in children(double, parent) if job["Status"] == "running"]
+        return [job.name for job in children(double, parent) if job.status == "running"]
 
     found: list[str] = eventually(running)
     return found
@@ -199,8 +199,8 @@ def test_an_expired_token_fails_the_pipeline_and_a_new_one_picks_the_child_up(
         eventually(
             lambda: [
                 job
-                for job in Nomad(double.address, token="new").jobs(f"{SMALL}/")[0]
-                if job["Status"] == "running"
+                for job in Nomad(double.address, token="new").jobs(f"{SMALL}/").jobs
+                if job.status == "running"
             ]
         )
         double.faults.expire_token("old")
@@ -277,7 +277,7 @@ def test_a_child_that_is_purged_while_it_is_waited_for_is_made_again(
     Nomad(double.address).stop(child, purge=True)
     assert "was garbage-collected or purged" in finished(process)
     (again,) = children(double, SMALL)
-    assert again["ID"] != child
+    assert again.name != child
 
 
 def test_children_that_are_collected_behind_a_run_leave_their_artifacts(
@@ -285,7 +285,7 @@ def test_children_that_are_collected_behind_a_run_leave_their_artifacts(
 ) -> None:
     toy.train()
     double.collect_garbage()
-    assert children(double, SMALL) == []
+    assert children(double, SMALL) == ()
     assert "nothing to do" in toy.run(*RUN).stdout
 
 
@@ -297,7 +297,7 @@ def test_a_server_error_of_nomads_is_no_end(toy: Toy, double: NomadDouble) -> No
     nomad = Nomad(double.address)
     written = nomad.job(SMALL)
     assert written
-    nomad.register(written, written["JobModifyIndex"])  # so that whoever waits asks again
+    nomad.register(written.spec, written.index)  # so that whoever waits asks again
     assert "answers 500: rpc error: EOF" in finished(process)
 
 
@@ -317,12 +317,12 @@ def test_a_cancelled_grid_ends_and_starts_nothing_more(toy: Toy, double: NomadDo
     assert process.returncode
     found = children(double, SMALL)
     assert len(found) == 2
-    assert all(job["Stop"] for job in found)
+    assert all(job.stopped for job in found)
 
 
 def test_a_call_that_nomad_would_not_take_goes_through_the_store(tmp_path: Path) -> None:
     store = open_store((tmp_path / "store").as_uri())
-    call = JobCall("fit", "Fit", "a", "0", parameters={"text": "x" * MOST_PAYLOAD_BYTES})
+    call = JobCall("fit", "Fit", "a", "0", parameters={"text": "x" * MAX_PAYLOAD_BYTES})
     taken = []
 
     def run(context: TaskContext) -> int:
@@ -362,7 +362,7 @@ def test_an_index_that_goes_back_right_after_a_dispatch_is_no_end(tmp_path: Path
         waits.start()
         waits.join(20)
         assert not waits.is_alive()
-        assert all(job["Status"] == "dead" for job in children(double, "toy-job-fit-64"))
+        assert all(job.status == "dead" for job in children(double, "toy-job-fit-64"))
 
 
 @pytest.mark.parametrize("trouble", ["index", "wakeups", "race"])
@@ -390,7 +390,7 @@ def test_a_job_without_a_node_is_never_waited_for_in_silence(
         assert "waits for a node since" in output
         assert "1 nodes lack memory" in output
         assert "found no node in" in output
-        assert all(job["Stop"] for job in children(double, "toy-job-rows-300"))
+        assert all(job.stopped for job in children(double, "toy-job-rows-300"))
 
 
 @pytest.mark.parametrize("asked", [False, True])
@@ -404,4 +404,4 @@ def test_cancelling_stops_the_children_where_asked(
     process.communicate(timeout=30)
     job = Nomad(double.address).job(child)
     assert job is not None
-    assert job["Stop"] is asked
+    assert job.stopped is asked

@@ -42,7 +42,7 @@ def test_a_service_is_complete_when_the_cluster_refuses_or_is_away_and_registere
         allowed = {**reader, "NOMAD_TOKEN": "all", "NOMAD_VAR_gateway_count": "0"}
         result = run(["make", "register"], service, allowed)
         assert result.returncode == 0, result.stdout + result.stderr
-        jobs = {job["ID"] for job in Nomad(double.address, token="all").jobs("flight-delay-")[0]}
+        jobs = {job.name for job in Nomad(double.address, token="all").jobs("flight-delay-").jobs}
     assert {"flight-delay-gateway", "flight-delay-retrain", "flight-delay-job-train-1024"} <= jobs
 
 

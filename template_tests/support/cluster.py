@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import yaml
 
-from mlservice.cluster import Nomad
+from mlservice.cluster import ListedJob, Nomad
 from nomad_double import NomadDouble
 from template_tests.support.toy_service import ROOT, SERVICE, Toy
 
@@ -74,10 +74,9 @@ def register(toy: Toy, *arguments: str, **environ: str) -> str:
     return result.stdout
 
 
-def children(double: NomadDouble, parent: str) -> Sequence[Mapping[str, Any]]:
+def children(double: NomadDouble, parent: str) -> Sequence[ListedJob]:
     """The dispatched children of a job."""
-    found, _ = Nomad(double.address).jobs(f"{parent}/")
-    return found
+    return Nomad(double.address).jobs(f"{parent}/").jobs
 
 
 def eventually(condition: Callable[[], Any], seconds: float = 30.0) -> Any:

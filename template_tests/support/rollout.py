@@ -62,9 +62,9 @@ class Rollout:
         nomad = Nomad(self.double.address)
 
         def ended() -> str | None:
-            deployment = nomad.deployment("toy-worker") or {}
-            status = str(deployment.get("Status"))
-            return status if status in ("successful", "failed") else None
+            deployment = nomad.deployment("toy-worker")
+            ended = deployment and deployment.status in ("successful", "failed")
+            return deployment.status if deployment and ended else None
 
         found: str = eventually(ended, _PATIENCE)
         return found
@@ -75,7 +75,7 @@ class Rollout:
         logs = []
         for allocation in nomad.allocations(f"toy-{job}"):
             with contextlib.suppress(ClusterRefused):  # one that has not started has none
-                logs.append(nomad.log(allocation["ID"], job, "stderr", 100_000))
+                logs.append(nomad.log(allocation.id, job, "stderr", 100_000))
         return logs
 
 

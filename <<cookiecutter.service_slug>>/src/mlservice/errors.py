@@ -22,8 +22,10 @@ keeps its traceback. The whole tree::
     ├── ModelRefused                    5   a model that fails its quality checks
     ├── UpgradeError                    6   a template upgrade that was not taken
     ├── ClusterError                    7   Nomad or Consul, or what was asked of them
-    │   ├── ClusterAway                 7   cannot be reached, or has no leader just now
-    │   └── ClusterRefused              7   said no; carries the HTTP status and its words
+    │   ├── ClusterAway                 7   cannot be reached, or has no leader at the moment
+    │   └── ClusterRefused              7   refuses; carries the HTTP status and its words
+    │       ├── ClusterConflict         7   another process registered the job meanwhile
+    │       └── JobNotRegistered        7   there is no such parameterized job to dispatch
     ├── QueueError                      8   Kafka says that going on is no use
     └── RequestRefused                  1   one request; carries its HTTP status
         ├── InvalidRequest              1   422; the owner's code may raise it
@@ -153,6 +155,14 @@ class ClusterRefused(ClusterError):
         super().__init__(message)
         self.status = status
         self.words = words
+
+
+class ClusterConflict(ClusterRefused):
+    """The job changed after it was read: read it again and repeat."""
+
+
+class JobNotRegistered(ClusterRefused):
+    """The parameterized job that a child is asked of does not exist."""
 
 
 class QueueError(MlserviceError):

@@ -117,9 +117,9 @@ def _logs(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     nomad, name = _find(settings, environ, arguments.name)
     allocation = newest_allocation(nomad, name)
     kind = "stdout" if arguments.stdout else "stderr"
-    for task in allocation.get("TaskStates") or {}:
-        print(f"== {task}, allocation {allocation['ID']}, {kind}")
-        print(nomad.log(allocation["ID"], task, kind, _LOG_BYTES), end="")
+    for task in allocation.tasks:
+        print(f"== {task}, allocation {allocation.id}, {kind}")
+        print(nomad.log(allocation.id, task, kind, _LOG_BYTES), end="")
     return 0
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlservice.cli.common import pair, read_settings, table
 from mlservice.errors import ClusterError, ClusterRefused
 from mlservice.settings import Settings
 
 if TYPE_CHECKING:
-    from mlservice.cluster import ConsulStore, Nomad
+    from mlservice.cluster import ConsulStore, JobSpec, Nomad
     from mlservice.deploy.plan import Clusters
     from mlservice.deploy.register import Row
     from mlservice.models import Registry
@@ -56,7 +56,7 @@ def register(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         rows.append(Row("key", "mlservice/...", "refused", str(error)))
         left_out = worker if rolling else ""
     planned = plan_jobs(settings.folder / "nomad", clusters, declared_jobs(), values)
-    chosen = {None: planned, "batch": planned[:-2], "services": planned[-2:]}[arguments.only]
+    chosen = [job for job in planned if arguments.only in (None, job.cluster)]
     for job in chosen:
         if job.name == left_out:
             rows.append(
@@ -120,12 +120,13 @@ class _Parser:
     def __init__(self, version: str) -> None:
         self._version = version
 
-    def parse(self, hcl: str, variables: str = "") -> dict[str, Any]:
+    def parse(self, hcl: str, variables: str = "") -> JobSpec:
         """See ``Nomad.parse``."""
+        from mlservice.cluster import decode_spec
         from mlservice.jobspec import HclError, parse_job
 
         try:
-            return parse_job(hcl, variables, self._version)
+            return decode_spec(parse_job(hcl, variables, self._version))
         except HclError as error:
             words = f"{error} (Nomad {self._version})"
             raise ClusterRefused(words, 400, words) from error

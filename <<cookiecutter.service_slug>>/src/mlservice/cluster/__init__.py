@@ -1,6 +1,49 @@
-"""Nomad and Consul: thin clients that know where the libraries below them fall short."""
+"""Clients of Nomad and Consul that answer with frozen values and raise the platform's errors."""
 
+from mlservice.cluster.answers import (
+    Agent,
+    Allocation,
+    Deployment,
+    Difference,
+    Dispatched,
+    Evaluation,
+    JobListing,
+    JobPlan,
+    JobSpec,
+    ListedJob,
+    Node,
+    RegisteredJob,
+    TaskState,
+    Termination,
+    Token,
+    Unplaced,
+)
 from mlservice.cluster.consul import ConsulStore, Entry, open_consul
-from mlservice.cluster.nomad import Dispatched, Nomad, open_nomad
+from mlservice.cluster.decoding import decode_spec, empty_spec
+from mlservice.cluster.nomad import Nomad, open_nomad
 
-__all__ = ["ConsulStore", "Dispatched", "Entry", "Nomad", "open_consul", "open_nomad"]
+__all__ = [
+    "Agent",
+    "Allocation",
+    "ConsulStore",
+    "Deployment",
+    "Difference",
+    "Dispatched",
+    "Entry",
+    "Evaluation",
+    "JobListing",
+    "JobPlan",
+    "JobSpec",
+    "ListedJob",
+    "Node",
+    "Nomad",
+    "RegisteredJob",
+    "TaskState",
+    "Termination",
+    "Token",
+    "Unplaced",
+    "decode_spec",
+    "empty_spec",
+    "open_consul",
+    "open_nomad",
+]

@@ -1,51 +1,50 @@
-"""Nomad's HTTP API by python-nomad, with what that library leaves out done here.
-
-python-nomad 2.1.0 does not verify TLS unless it is told to, reads neither NOMAD_CACERT nor
-NOMAD_SKIP_VERIFY, loses the index that a blocking query needs, cannot give variables to the
-parser, puts the idempotency token of a dispatch where Nomad ignores it, and sends no namespace
-to half of the endpoints. So its endpoints are used for their requests alone.
-"""
+"""One Nomad cluster: its jobs, their plans, children and allocations, as frozen values."""
 
 from __future__ import annotations
 
 import base64
-import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
-from operator import attrgetter
-from typing import Any
 
-import nomad
-import requests
-from nomad.api.exceptions import BaseNomadException, TimeoutNomadException
-
-from mlservice.errors import ClusterAway, ClusterError, ClusterRefused
+from mlservice.cluster.answers import (
+    Agent,
+    Allocation,
+    Deployment,
+    Dispatched,
+    Evaluation,
+    JobListing,
+    JobPlan,
+    JobSpec,
+    Node,
+    RegisteredJob,
+    Token,
+)
+from mlservice.cluster.connection import TIMEOUT_SECONDS, NomadConnection
+from mlservice.cluster.decoding import (
+    decode_agent,
+    decode_allocations,
+    decode_deployment,
+    decode_dispatched,
+    decode_evaluations,
+    decode_job,
+    decode_listed,
+    decode_nodes,
+    decode_oversubscription,
+    decode_plan,
+    decode_spec,
+    decode_token,
+)
+from mlservice.cluster.fields import decode_each
+from mlservice.errors import ClusterError
 from mlservice.settings import ClusterSettings
 
-_TIMEOUT_SECONDS = 10.0
 _JITTER = 1 + 1 / 16  # Nomad may hold a blocking query that much longer than asked
-_NO_LEADER = "No cluster leader"
-_PASSING_STATUSES = (429, 502, 503, 504)
-# What a server says when it is restarted or no leader any more; the next one may do it.
-_PASSING_WORDS = (
-    _NO_LEADER, "leadership lost", "leadership transfer", "not the leader", "failed to get conn",
-    "connection refused", "connection reset", "i/o timeout", "rpc error: EOF",
-)  # fmt: skip
-Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Dispatched:
-    """A dispatched child; ``replayed``: the token had been used."""
-
-    child: str
-    replayed: bool
+_ALIVE = 'Status != "dead"'
 
 
 def open_nomad(settings: ClusterSettings, environ: Mapping[str, str], section: str) -> Nomad:
-    """The Nomad that ``[section]`` of the settings names, else the environment (NOMAD_ADDR ...).
+    """Return the Nomad that ``[section]`` of the settings names, else NOMAD_ADDR of ``environ``.
 
-    Raises ``ClusterError`` where neither names one; nothing is asked of it yet.
+    No request is sent yet. Raises ``ClusterError`` if neither names one.
     """
     address = settings.address or environ.get("NOMAD_ADDR", "")
     if not address.startswith(("http://", "https://")):
@@ -65,206 +64,134 @@ def open_nomad(settings: ClusterSettings, environ: Mapping[str, str], section: s
     )
 
 
-class Nomad:
-    """One Nomad cluster; may be used from several threads."""
+class Nomad(NomadConnection):
+    """One Nomad cluster; may be used from several threads.
 
-    def __init__(
-        self,
-        address: str,
-        *,
-        token: str = "",
-        region: str = "",
-        namespace: str = "default",
-        verify: bool | str = True,
-        certificate: tuple[str, ...] = (),
-    ) -> None:
-        """Keep where it is and who asks; ``verify`` may be the file of a CA certificate."""
-        self.address = address
-        self.region = region
-        self.namespace = namespace
-        self._options = {
-            "address": address,
-            "token": token or None,
-            "region": region or None,
-            "verify": verify,
-            "cert": certificate,
-        }
-        self._local = threading.local()  # a requests.Session belongs to one thread
+    Every method raises ``ClusterAway`` if Nomad cannot be reached or has no leader, and
+    ``ClusterRefused`` with Nomad's own words if it refuses.
+    """
 
     @property
     def place(self) -> tuple[str, str, str]:
-        """Address, region and namespace, which together say where its jobs are."""
+        """Address, region and namespace: two clusters with the same three have the same jobs."""
         return self.address, self.region, self.namespace
 
-    def parse(self, hcl: str, variables: str = "") -> Json:
-        """The job in ``hcl`` as Nomad's own parser reads it; ``variables`` is a var file's text.
+    def parse(self, hcl: str, variables: str = "") -> JobSpec:
+        """Return the job in ``hcl`` as Nomad's parser reads it; ``variables`` is a var file's text.
 
-        Raises ``ClusterRefused`` with the parser's diagnostics.
+        The words of ``ClusterRefused`` are the parser's diagnostics.
         """
         body = {"JobHCL": hcl, "Variables": variables, "Canonicalize": True}
-        found: Json = self.call("post", "jobs", "parse", body=body).json()
-        return found
+        return decode_spec(self.post("jobs", "parse", body=body))
 
-    def plan(self, job: Json) -> Json:
-        """What registering ``job`` would do: Nomad's plan, with its diff."""
-        body = {"Job": job, "Diff": True}
-        return self._json(self.call("post", "job", job["ID"], "plan", body=body))
+    def plan(self, spec: JobSpec) -> JobPlan:
+        """Return what registering ``spec`` would change."""
+        body = {"Job": spec.document, "Diff": True}
+        return decode_plan(self.post("job", spec.name, "plan", body=body))
 
-    def register(self, job: Json, index: int) -> Json:
-        """Register ``job`` if its JobModifyIndex is still ``index`` (0: it is not there yet)."""
-        body = {"Job": job, "EnforceIndex": True, "JobModifyIndex": index}
-        return self._json(self.call("post", "jobs", body=body))
+    def register(self, spec: JobSpec, index: int) -> None:
+        """Register ``spec`` if the job's index is still ``index`` (0: it does not exist yet).
 
-    def job(self, name: str) -> Json | None:
-        """The job, or None where there is none."""
-        return self._or_none("job", name)
+        Raises ``ClusterConflict`` if the index is another one. Before Nomad 2.0.1 two writers with
+        the same index can both succeed, so read the job again.
+        """
+        body = {"Job": spec.document, "EnforceIndex": True, "JobModifyIndex": index}
+        self.post("jobs", body=body)
+
+    def job(self, name: str) -> RegisteredJob | None:
+        """Return the job, or None if there is none."""
+        found = self.get_or_none("job", name)
+        return None if found is None else decode_job(found)
 
     def dispatch(
         self, parent: str, payload: bytes, meta: Mapping[str, str], token: str
     ) -> Dispatched:
         """Make a child of the parameterized job ``parent``, once for each ``token``.
 
-        Before Nomad 1.11.2 two requests at the same moment can make two children, and from then
-        on the loser is told of a child that never was: so look whether it is there.
+        Before Nomad 1.11.2 two requests at the same moment can make two children. From then on
+        the second request is told of a child that does not exist, so check that it does. Raises
+        ``JobNotRegistered`` if there is no such parent.
         """
-        body: Json = {"Meta": dict(meta)}
-        if payload:
-            body["Payload"] = base64.b64encode(payload).decode()
-        # In the query: in the body, where python-nomad puts it, Nomad ignores it.
+        encoded = base64.b64encode(payload).decode()
+        body = {"Meta": dict(meta), **({"Payload": encoded} if payload else {})}
+        # In the query: python-nomad sends it in the body, where Nomad ignores it.
         parameters = {"idempotency_token": token} if token else {}
-        answer = self._json(
-            self.call("post", "job", parent, "dispatch", body=body, parameters=parameters)
+        return decode_dispatched(
+            self.post("job", parent, "dispatch", body=body, parameters=parameters)
         )
-        return Dispatched(answer["DispatchedJobID"], replayed=not answer.get("EvalID"))
 
     def jobs(
-        self, prefix: str, *, where: str = "", index: int = 0, wait: float = 0, meta: bool = False
-    ) -> tuple[list[Json], int]:
-        """Stubs of the jobs whose IDs begin with ``prefix`` and that ``where`` (a filter) takes.
+        self, prefix: str, *, alive: bool = False, index: int = 0, wait: float = 0,
+        meta: bool = False,
+    ) -> JobListing:  # fmt: skip
+        """List the jobs whose names begin with ``prefix``; only the ``alive`` ones if asked.
 
-        With an ``index``, waits up to ``wait`` seconds for anything newer. Also gives the index
-        of the answer, which may be lower than the last one after Nomad was restored.
+        With an ``index``, wait up to ``wait`` seconds for anything newer. Their meta is filled in
+        only if ``meta`` is true.
         """
-        parameters = {"prefix": prefix, "filter": where or None, "meta": "true" if meta else None}
+        parameters = {
+            "prefix": prefix,
+            "filter": _ALIVE if alive else None,
+            "meta": "true" if meta else None,
+        }
         if index:
             parameters |= {"index": str(max(1, index)), "wait": f"{int(wait * 1000)}ms"}
-        answer = self.call(
-            "get", "jobs", parameters=parameters, timeout=_TIMEOUT_SECONDS + wait * _JITTER
+        answer = self.request(
+            "get", "jobs", parameters=parameters, timeout=TIMEOUT_SECONDS + wait * _JITTER
         )
-        found: list[Json] = answer.json() or []
-        return found, int(answer.headers.get("X-Nomad-Index") or 0)
+        found = decode_each("the jobs", self.decoded(answer), decode_listed)
+        return JobListing(tuple(found), int(answer.headers.get("X-Nomad-Index") or 0))
 
-    def allocations(self, job: str) -> list[Json]:
-        """Stubs of the job's allocations, the oldest first."""
-        found: list[Json] = self.call("get", "job", job, "allocations").json() or []
-        return sorted(found, key=lambda allocation: allocation["CreateIndex"])
+    def allocations(self, job: str) -> list[Allocation]:
+        """Return the job's allocations, the oldest first."""
+        return decode_allocations(self.get("job", job, "allocations"))
 
-    def evaluations(self, job: str) -> list[Json]:
-        """The job's evaluations, the oldest first."""
-        found: list[Json] = self.call("get", "job", job, "evaluations").json() or []
-        return sorted(found, key=lambda evaluation: evaluation["CreateIndex"])
+    def evaluations(self, job: str) -> list[Evaluation]:
+        """Return the job's evaluations, the oldest first."""
+        return decode_evaluations(self.get("job", job, "evaluations"))
 
-    def deployment(self, job: str) -> Json | None:
-        """The job's latest deployment, or None."""
-        return self._or_none("job", job, "deployment")
+    def deployment(self, job: str) -> Deployment | None:
+        """Return the job's latest deployment, or None."""
+        found = self.get_or_none("job", job, "deployment")
+        return None if found is None else decode_deployment(found)
 
     def log(self, allocation: str, task: str, kind: str, size: int) -> str:
-        """The last ``size`` bytes of a task's log (``kind`` is stdout or stderr)."""
+        """Return the last ``size`` bytes of a task's log; ``kind`` is "stdout" or "stderr"."""
         parameters = {
             "task": task, "type": kind, "origin": "end", "offset": str(size), "plain": "true",
         }  # fmt: skip
-        answer = self.call("get", "client.stream_logs", allocation, parameters=parameters)
+        answer = self.request("get", "client.stream_logs", allocation, parameters=parameters)
         return answer.content.decode(errors="replace")
 
     def stop(self, job: str, *, purge: bool = False) -> None:
-        """Stop a job; nothing happens where there is none. Children are left alone."""
-        self.call("delete", "job", job, parameters={"purge": "true" if purge else None})
+        """Stop a job, if there is one. Its children run on."""
+        self.request("delete", "job", job, parameters={"purge": "true" if purge else None})
 
-    def agent(self) -> Json:
-        """The agent that answers: its configuration, version and statistics."""
-        return self._json(self.call("get", "agent", "self"))
+    def check_leader(self) -> None:
+        """Raise ``ClusterAway`` if the cluster has no leader."""
+        self.request("get", "status.leader")
 
-    def call(
-        self,
-        method: str,
-        endpoint: str,
-        *path: str,
-        body: Json | None = None,
-        parameters: Mapping[str, str | None] | None = None,
-        timeout: float = _TIMEOUT_SECONDS,
-    ) -> requests.Response:
-        """One request to ``/v1/ENDPOINT/PATH...``; raises ``ClusterAway``, ``ClusterRefused``.
+    def check_namespace(self) -> None:
+        """Raise ``ClusterRefused`` if the namespace does not exist or may not be read."""
+        self.request("get", "namespace", self.namespace)
 
-        ``endpoint`` is python-nomad's name for it.
-        """
-        wanted = {"namespace": self.namespace, **(parameters or {})}
-        requester = attrgetter(endpoint)(self._client())
+    def agent(self) -> Agent:
+        """Return the agent that answers: its version, and what its templates may do."""
+        return decode_agent(self.get("agent", "self"))
+
+    def token(self) -> Token | None:
+        """Return the token of these requests, or None if the cluster has no ACLs."""
         try:
-            answer: requests.Response = requester.request(
-                *path, method=method, json=body, params=wanted, timeout=timeout
-            )
-        except TimeoutNomadException as error:
-            raise self._away(error) from error
-        except BaseNomadException as error:
-            raise self._translated(error, method, "/".join((endpoint, *path))) from error
-        return answer
-
-    def _client(self) -> Any:
-        if not hasattr(self._local, "client"):
-            self._local.client = nomad.Nomad(session=requests.Session(), **self._options)
-        return self._local.client
-
-    def _or_none(self, endpoint: str, *path: str) -> Json | None:
-        try:
-            found: Json | None = self.call("get", endpoint, *path).json()
-        except ClusterRefused as error:
-            if error.status == requests.codes.not_found:
+            return decode_token(self.get("acl", "token", "self"))
+        except ClusterError as error:
+            if "ACL support disabled" in str(error):
                 return None
             raise
-        return found
 
-    def _json(self, answer: requests.Response) -> Json:
-        found: Json = answer.json()
-        return found
+    def memory_oversubscription(self) -> bool:
+        """Whether tasks may use more memory than they reserve (``memory_max``)."""
+        return decode_oversubscription(self.get("operator", "scheduler", "configuration"))
 
-    def _translated(self, error: BaseNomadException, method: str, what: str) -> ClusterError:
-        answer = error.nomad_resp
-        if not isinstance(answer, requests.Response):
-            return self._away(answer)
-        words = answer.text.strip()
-        if _NO_LEADER in words:
-            return ClusterAway(f"Nomad at {self.address} has no leader just now")
-        status = answer.status_code
-        # A token that has expired may be answered with a 500.
-        if status == requests.codes.forbidden or "ACL token" in words:
-            words += (
-                ": give NOMAD_TOKEN a token whose policy allows this in the namespace "
-                f"'{self.namespace}', and that has not expired"
-            )
-            return self._refused(what, status, words)
-        # A write that breaks a rule is a 500 too; a read is not, so then it is Nomad's trouble.
-        passing = status in _PASSING_STATUSES or any(part in words for part in _PASSING_WORDS)
-        if passing or (method == "get" and status >= requests.codes.server_error):
-            return ClusterAway(f"Nomad at {self.address} answers {status}: {words}")
-        return self._refused(what, status, words)
-
-    def _refused(self, what: str, status: int, words: str) -> ClusterRefused:
-        said = f"Nomad at {self.address} refuses {what} ({status}): {words}"
-        return ClusterRefused(said, status, words)
-
-    def _away(self, reason: object) -> ClusterAway:
-        return ClusterAway(
-            f"Nomad at {self.address} does not answer ({_root(reason)}): is it up, and is the "
-            "address ([batch_cluster], [service_cluster] or NOMAD_ADDR) right?"
-        )
-
-
-def _root(reason: object) -> str:
-    """The innermost cause of a chain of connection errors, which is the one that says something."""
-    while isinstance(reason, BaseException):
-        inner = getattr(reason, "reason", None) or reason.__cause__
-        inner = inner or next((a for a in reason.args if isinstance(a, BaseException)), None)
-        if inner is None or inner is reason:
-            break
-        reason = inner
-    return f"{reason}".rpartition(": ")[2][:200] or type(reason).__name__
+    def nodes(self) -> list[Node]:
+        """Return the nodes of the cluster."""
+        return decode_nodes(self.get("nodes"))

@@ -1,12 +1,13 @@
-"""Which jobs a service has on the clusters, each as Nomad's own parser reads it."""
+"""The jobs that a service has on its clusters, each as Nomad's own parser reads it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
+from mlservice.cluster import JobSpec
 from mlservice.deploy.variables import as_hcl, declared, var_text
 from mlservice.errors import ClusterRefused, SettingsError
 from mlservice.jobs import Job
@@ -21,73 +22,83 @@ _CRONS: dict[Granularity, str] = {
 
 
 class Parser(Protocol):
-    """What reads a job's HCL: a ``Nomad``, or something that reads as one."""
+    """Reads a job's HCL: a ``Nomad``, or a parser that needs none."""
 
     @property
     def namespace(self) -> str:
         """The namespace that the job is for."""
 
-    def parse(self, hcl: str, variables: str = "") -> dict[str, Any]:
+    def parse(self, hcl: str, variables: str = "") -> JobSpec:
         """See ``Nomad.parse``."""
 
 
 Cluster = TypeVar("Cluster", bound=Parser)
+ClusterName = Literal["batch", "services"]
+_FILES: tuple[tuple[str, ClusterName], ...] = (
+    ("job", "batch"),
+    ("pipeline", "batch"),
+    ("retrain", "batch"),
+    ("worker", "services"),
+    ("gateway", "services"),
+)
 
 
 @dataclass(frozen=True)
 class Clusters(Generic[Cluster]):
-    """The two Nomads of a service; both may be the same one."""
+    """The two Nomads of a service. Both may be the same cluster."""
 
     batch: Cluster
     services: Cluster
 
+    def named(self, name: ClusterName) -> Cluster:
+        """Return one of the two."""
+        return self.batch if name == "batch" else self.services
+
 
 @dataclass(frozen=True)
 class Planned(Generic[Cluster]):
-    """A job to be registered: the cluster it belongs to, and its specification in JSON."""
+    """A job to be registered: its specification, and the cluster that it belongs to."""
 
     nomad: Cluster
-    spec: Mapping[str, Any]
+    cluster: ClusterName
+    spec: JobSpec
 
     @property
     def name(self) -> str:
-        """The job's ID."""
-        return str(self.spec["ID"])
+        """The job's name."""
+        return self.spec.name
 
 
 def crons(every: Granularity) -> list[str]:
-    """When the pipeline starts (five fields, UTC): a little after each period has begun."""
+    """Return when the pipeline starts: five minutes into each period (five fields, UTC)."""
     return [_CRONS[every]]
 
 
 def plan_jobs(
     folder: Path, clusters: Clusters[Cluster], jobs: Sequence[Job], values: Mapping[str, str]
 ) -> list[Planned[Cluster]]:
-    """Every job of the service, from the files in ``folder``.
+    """Return every job of the service, from the files in ``folder``.
 
-    ``jobs`` are the declared ones, ``values`` the variables as HCL. Raises ``ClusterRefused`` with
-    the parser's words and ``SettingsError`` for a variable that no file declares.
+    ``jobs`` are the declared ones; ``values`` are the variables as HCL. Raises ``ClusterRefused``
+    with the parser's words, and ``SettingsError`` for a variable that no file declares.
     """
     _check_names(folder, values)
-    found = []
-    for name, nomad in (
-        ("job", clusters.batch),
-        ("pipeline", clusters.batch),
-        ("retrain", clusters.batch),
-        ("worker", clusters.services),
-        ("gateway", clusters.services),
-    ):
+    sizes = [(job.name, size) for job in jobs for size in job.memory_mb]
+    own = [{"job": as_hcl(job), "memory_mb": as_hcl(size)} for job, size in sizes]
+    found: list[Planned[Cluster]] = []
+    for name, cluster in _FILES:
         file = folder / f"{name}.nomad.hcl"
-        sizes = [(job.name, size) for job in jobs for size in job.memory_mb]
-        own = [{"job": as_hcl(job), "memory_mb": as_hcl(size)} for job, size in sizes]
-        for more in own if name == "job" else [{}]:
-            own_namespace = {"namespace": as_hcl(nomad.namespace)}
-            found.append(Planned(nomad, _parse(file, nomad, {**values, **own_namespace, **more})))
+        nomad = clusters.named(cluster)
+        shared = {**values, "namespace": as_hcl(nomad.namespace)}
+        found += [
+            Planned(nomad, cluster, _parse(file, nomad, {**shared, **more}))
+            for more in (own if name == "job" else [{}])
+        ]
     return found
 
 
 def declared_variables(folder: Path) -> dict[str, str]:
-    """The variables of all job files in ``folder``, and the kind of each."""
+    """Return the variables of all job files in ``folder``, and the type of each."""
     found: dict[str, str] = {}
     for file in sorted(folder.glob("*.nomad.hcl")):
         found |= declared(file.read_text("utf-8"))
@@ -102,7 +113,7 @@ def _check_names(folder: Path, values: Mapping[str, str]) -> None:
         )
 
 
-def _parse(file: Path, nomad: Parser, values: Mapping[str, str]) -> Mapping[str, Any]:
+def _parse(file: Path, nomad: Parser, values: Mapping[str, str]) -> JobSpec:
     hcl = file.read_text("utf-8")
     try:
         return nomad.parse(hcl, var_text(hcl, values))

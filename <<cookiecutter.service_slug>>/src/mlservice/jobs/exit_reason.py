@@ -1,80 +1,71 @@
-"""Reads from a dead child's allocations how it ended; its status says only that it did.
+"""Reads from a dead child's allocations why it ended. Nomad's status only says that it did.
 
-Nomad's flag for a kill for memory is missing with raw_exec and, where a child process was the
-one that was killed, with cgroup v2; so exit code 137 counts too, which is also what a job gives
-itself that finds its cgroup's counter raised.
+Nomad does not report a kill for memory with raw_exec, nor with cgroup v2 if only a child process
+was killed. So exit code 137 counts as one too. A job exits with that code itself if its cgroup's
+counter of such kills has grown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from mlservice.cluster import Nomad
+from mlservice.cluster import Allocation, Nomad, TaskState, Termination
 from mlservice.jobs.memory import OUT_OF_MEMORY_CODE
 
-_KILLED = "9"
+_KILLED = 9
 _LOG_BYTES = 4000
 _LOG_LINES = 8
 _TASK = "job"
-Reason = Literal["memory", "failed", "stopped", "gone", "lost"]
+Kind = Literal["memory", "failed", "stopped", "gone", "lost"]
 
 
 @dataclass(frozen=True)
-class Ending:
-    """How a child ended: the reason, its exit code if it had one, and words for a person."""
+class ExitReason:
+    """Why a child ended: the kind, the exit code if there was one, and a message for people."""
 
-    reason: Reason
+    kind: Kind
     code: int | None
-    words: str
+    message: str
 
 
-def read_ending(nomad: Nomad, child: str) -> Ending:
-    """How ``child`` ended, which left no artifact."""
+def read_exit_reason(nomad: Nomad, child: str) -> ExitReason:
+    """Return why ``child`` ended without an artifact; raises ``ClusterError``."""
     job = nomad.job(child)
     if job is None:
-        words = "was garbage-collected or purged before anybody saw how it ended"
-        return Ending("gone", None, words)
+        message = "was garbage-collected or purged before its exit code could be read"
+        return ExitReason("gone", None, message)
     allocations = nomad.allocations(child)
-    if job.get("Stop"):
-        return Ending("stopped", None, "was stopped by somebody" + _log(nomad, allocations))
+    if job.stopped:
+        return ExitReason("stopped", None, "was stopped by somebody" + _log(nomad, allocations))
     if not allocations:
-        return Ending("lost", None, "ended without an allocation")
+        return ExitReason("lost", None, "ended without an allocation")
     last = allocations[-1]
-    state = (last.get("TaskStates") or {}).get(_TASK) or {}
-    events = state.get("Events") or []
-    details = _last(events, "Terminated")
-    if details is None:
-        why = next((event.get("DisplayMessage") for event in reversed(events)), None)
-        words = f"did not run ({last['ClientStatus']}): {why or last.get('ClientDescription')}"
-        return Ending("lost" if last["ClientStatus"] == "lost" else "failed", None, words)
-    code = int(details.get("exit_code") or 0)
-    if (
-        details.get("oom_killed") == "true"
-        or code == OUT_OF_MEMORY_CODE
-        or details.get("signal") == _KILLED
-    ):
-        return Ending("memory", code, "was killed for memory")
-    return Ending("failed", code, f"failed with exit code {code}" + _log(nomad, allocations))
+    state = last.tasks.get(_TASK, TaskState())
+    if state.termination is None:
+        why = state.last_message or last.description
+        message = f"did not run ({last.status}): {why}"
+        return ExitReason("lost" if last.status == "lost" else "failed", None, message)
+    code = state.termination.exit_code
+    if _ran_out_of_memory(state.termination):
+        return ExitReason("memory", code, "was killed for memory")
+    return ExitReason("failed", code, f"failed with exit code {code}" + _log(nomad, allocations))
 
 
-def _last(events: Sequence[Mapping[str, Any]], kind: str) -> Mapping[str, str] | None:
-    for event in reversed(events):
-        if event.get("Type") == kind:
-            return event.get("Details") or {}
-    return None
+def _ran_out_of_memory(end: Termination) -> bool:
+    return end.out_of_memory or end.exit_code == OUT_OF_MEMORY_CODE or end.signal == _KILLED
 
 
-def _log(nomad: Nomad, allocations: Sequence[Mapping[str, Any]]) -> str:
-    """The end of the last allocation's log, or why there is none."""
+def _log(nomad: Nomad, allocations: Sequence[Allocation]) -> str:
+    """The end of the last allocation's log, or why it cannot be shown."""
     if not allocations:
         return ""
-    allocation = allocations[-1]["ID"]
+    allocation = allocations[-1].id
     for kind in ("stderr", "stdout"):
         try:
             text = nomad.log(allocation, _TASK, kind, _LOG_BYTES).strip()
-        except Exception as error:  # noqa: BLE001  # the log is an extra; its lack must not hide the failure
+        except Exception as error:  # noqa: BLE001  # the log is an extra: its lack must not hide the failure
             return f"; its log cannot be read: {error}"
         if text:
             lines = "\n".join(f"    | {line}" for line in text.splitlines()[-_LOG_LINES:])

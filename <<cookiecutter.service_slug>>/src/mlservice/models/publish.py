@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from contextlib import suppress
 from datetime import datetime
 
 from mlservice.artifacts import Artifact
 from mlservice.artifacts.manifest import MANIFEST_NAME
 from mlservice.cluster import Nomad
-from mlservice.errors import ClusterError, ClusterRefused, ModelRefused
+from mlservice.errors import ClusterConflict, ClusterError, ModelRefused
 from mlservice.live import ModelRecord
 from mlservice.models.registry import Registry, Result
 from mlservice.owner import ModelCode, try_model
 
 META_KEY = "model"
-_MOST_CONFLICTS = 10
-_CONFLICT = "Enforcing job modify index"
+_MAX_CONFLICTS = 10
 log = logging.getLogger("mlservice.models")
 
 
@@ -75,7 +75,7 @@ def roll(nomad: Nomad, job_name: str, registry: Registry) -> None:
 
     The job is read before the model, so that whoever comes between causes a conflict.
     """
-    for _ in range(_MOST_CONFLICTS):
+    for _ in range(_MAX_CONFLICTS):
         job = nomad.job(job_name)
         if job is None:
             raise ClusterError(
@@ -86,13 +86,9 @@ def roll(nomad: Nomad, job_name: str, registry: Registry) -> None:
         if record is None:
             return
         wanted = record.encode()
-        if (job.get("Meta") or {}).get(META_KEY) == wanted:
+        if job.spec.meta.get(META_KEY) == wanted:
             return
-        changed = {**job, "Meta": {**(job.get("Meta") or {}), META_KEY: wanted}}
-        try:
-            nomad.register(changed, job["JobModifyIndex"])
-        except ClusterRefused as error:
-            if _CONFLICT not in error.words:
-                raise
-        # Read back by the next turn: before Nomad 2.0.1 two writers can both be told yes.
+        with suppress(ClusterConflict):
+            nomad.register(job.spec.with_meta(META_KEY, wanted), job.index)
+        # The next turn reads it back: before Nomad 2.0.1 two writers can both succeed.
     raise ClusterError(f"{job_name}: somebody else registers it too: find out who, and repeat")
