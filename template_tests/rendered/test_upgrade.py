@@ -45,6 +45,9 @@ HOUSE: Files = {
     "CHANGELOG.md": "# Mine\n",
     "tests/service/test_mine.py": "def test_mine(): ...\n",
     ".secrets.baseline": '{"mine": 1}\n',
+    "docs/decisions/0000-form.md": "# Our form\n",
+    "docs/decisions/0001-mine.md": "# Mine\n",
+    "docs/decisions/README.md": "# Ours\n",
 }
 
 

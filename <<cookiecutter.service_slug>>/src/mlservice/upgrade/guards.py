@@ -24,6 +24,7 @@ _HOUSE = (
     "README.md",
     "CHANGELOG.md",
     ".secrets.baseline",
+    "docs/decisions/*",
 )
 
 
