@@ -1,7 +1,7 @@
 """Sends the head and the body of an answer together, and ends the work for a caller who has left.
 
 uvicorn hands them to the transport one after the other, and each is a call of the system; one
-call for both answers a tenth more requests (docs/decisions/0006 of the template).
+call for both answers a tenth more requests (docs/platform-decisions.md, 0006).
 """
 
 from __future__ import annotations

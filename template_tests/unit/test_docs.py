@@ -1,0 +1,186 @@
+"""A wrong page is worse than none: links, module names and words are checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVICE = ROOT / "<<cookiecutter.service_slug>>"
+PLATFORM = SERVICE / "src" / "mlservice"
+OWNERS_PACKAGE = SERVICE / "src" / "<<cookiecutter.__package_name>>"
+OF_TEMPLATE = [
+    *ROOT.glob("*.md"),
+    *(ROOT / "docs").rglob("*.md"),
+    *(ROOT / "nomad_double").glob("*.md"),
+]
+OF_SERVICE = [SERVICE / "README.md", *(SERVICE / "docs").rglob("*.md")]
+ARCHITECTURE = [ROOT / "docs" / "architecture.md", SERVICE / "docs" / "architecture.md"]
+DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+PLAIN_WORDS = """
+    api app batching callers cli command common compatibility consul copier current decode demo
+    dependencies diagnostics diff docs durations endpoint errors evaluate evaluation exit
+    functions git grpc hdfs headers keys loading local logs main memory message messages metrics
+    models nomad openapi options overview packing page parameters pb2 plan plot poller predictor
+    protocol provider quality reason report request rivals run schema serve server service
+    servicer sizes source states strategies stream strings swapper testing thompson threads tls
+    topics trees types uvicorn variables watch webhdfs world
+"""
+"""Words of every engineer, which the glossary need not explain."""
+
+
+def page_id(page: Path) -> str:
+    """The page's path in this repository."""
+    return str(page.relative_to(ROOT))
+
+
+def text_of(page: Path) -> str:
+    """The page without its code blocks."""
+    return re.sub(r"(?ms)^```.*?^```$", "", page.read_text("utf-8"))
+
+
+def links(page: Path) -> Iterator[tuple[Path, str]]:
+    """File and anchor of each relative link."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
+        if not re.match(r"[a-z]+:", target):
+            path, _, anchor = target.partition("#")
+            yield (page.parent / path if path else page), anchor
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitLab makes them."""
+    titles = re.findall(r"(?m)^#+ (.+)$", text_of(page))
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", OF_TEMPLATE, ids=page_id)
+def test_every_link_of_the_template_has_a_target(page: Path) -> None:
+    for target, anchor in links(page):
+        assert target.exists(), f"{page_id(page)}: {target} does not exist"
+        assert not anchor or anchor in anchors(target), f"{page_id(page)}: no heading {anchor}"
+
+
+@pytest.mark.parametrize("page", OF_SERVICE, ids=page_id)
+def test_every_link_of_a_service_stays_in_the_service(page: Path) -> None:
+    for target, anchor in links(page):
+        assert target.resolve().is_relative_to(SERVICE), (
+            f"{page_id(page)}: {target} is not rendered"
+        )
+        assert target.exists(), f"{page_id(page)}: {target} does not exist"
+        assert not anchor or anchor in anchors(target), f"{page_id(page)}: no heading {anchor}"
+
+
+def test_pages_of_the_platform_do_not_link_to_pages_that_an_older_service_lacks() -> None:
+    own = SERVICE / "docs" / "decisions"
+    for page in OF_SERVICE[1:]:
+        if not page.is_relative_to(own):
+            assert not [t for t, _ in links(page) if t.resolve().is_relative_to(own)], page
+
+
+def test_every_page_that_code_or_configuration_names_is_rendered() -> None:
+    for file in SERVICE.rglob("*"):
+        if not file.is_file() or file.suffix in {".lock", ".json", ".pyc"}:
+            continue
+        for name in re.findall(r"docs/[\w/-]+\.md", file.read_text("utf-8")):
+            assert (SERVICE / name).exists(), f"{file.relative_to(SERVICE)} names {name}"
+        assert "docs/decisions/0" not in file.read_text("utf-8"), (
+            f"{file.relative_to(SERVICE)}: a service has no decisions of the template, "
+            "name docs/platform-decisions.md"
+        )
+
+
+def test_every_page_is_in_its_index() -> None:
+    for folder in (ROOT / "docs", SERVICE / "docs"):
+        listed = {target.resolve() for target, _ in links(folder / "README.md")}
+        missing = {page for page in folder.glob("*.md") if page.resolve() not in listed}
+        assert missing == {folder / "README.md"}
+
+
+@pytest.mark.parametrize("page", ARCHITECTURE, ids=page_id)
+def test_every_module_on_the_plan_exists(page: Path) -> None:
+    for name in re.findall(r"`([\w./]+(?:/|\.py))`", text_of(page)):
+        roots = (PLATFORM, SERVICE, SERVICE / "src", OWNERS_PACKAGE, ROOT)
+        found = [*(root / name for root in roots), *OWNERS_PACKAGE.glob(f"*{name}<%*")]
+        assert any(path.exists() for path in found), f"{page_id(page)}: there is no {name}"
+
+
+@pytest.mark.parametrize("page", ARCHITECTURE, ids=page_id)
+def test_every_package_is_on_the_plan(page: Path) -> None:
+    table = page.read_text("utf-8").split("<!-- packages -->")[1].split("<!-- end -->")[0]
+    shown = re.findall(r"\| `([\w./]+)` \|", table)
+    there = {
+        f"{path.name}/" if path.is_dir() else path.name
+        for path in PLATFORM.iterdir()
+        if path.name not in {"__pycache__", "__init__.py", "py.typed"}
+    }
+    assert sorted(shown) == sorted(there)
+
+
+# Decisions
+
+
+@pytest.mark.parametrize("page", DECISIONS, ids=page_id)
+def test_a_decision_has_the_form(page: Path) -> None:
+    form = re.findall(r"(?m)^## .+$", DECISIONS[0].read_text("utf-8"))
+    text = page.read_text("utf-8")
+    assert re.findall(r"(?m)^## .+$", text) == form
+    if page != DECISIONS[0]:
+        assert text.startswith(f"# {page.name[:4]} ")
+        assert re.search(r"(?m)^Status: .*Date: \d{4}-\d\d-\d\d\.", text)
+
+
+def test_the_index_has_every_decision_under_its_title() -> None:
+    titles = [page.read_text("utf-8").splitlines()[0].split(" ", 2)[2] for page in DECISIONS[1:]]
+    rows = [
+        f"| [{page.name[:4]}]({page.name}) | {title} |"
+        for page, title in zip(DECISIONS[1:], titles, strict=True)
+    ]
+    index = (ROOT / "docs" / "decisions" / "README.md").read_text("utf-8")
+    assert re.findall(r"(?m)^\| \[\d.+$", index) == rows
+
+
+def test_owners_read_of_decisions_that_there_are_and_have_the_same_form() -> None:
+    known = {page.name[:4] for page in DECISIONS}
+    short = (SERVICE / "docs" / "platform-decisions.md").read_text("utf-8")
+    assert set(re.findall(r"(?m)^## (\d{4}) ", short)) <= known
+    form = SERVICE / "docs" / "decisions" / "0000-form.md"
+    assert form.read_text("utf-8") == DECISIONS[0].read_text("utf-8")
+
+
+# Words
+
+
+def glossary() -> list[str]:
+    """The words of the glossary, in its order."""
+    text = (ROOT / "docs" / "glossary.md").read_text("utf-8")
+    return re.findall(r"(?m)^\| ([\w -]+) \|", text)[2:]
+
+
+def singular(word: str) -> set[str]:
+    """A word and what it may be the plural of."""
+    return {word, word.removesuffix("s"), word.removesuffix("es"), re.sub("ies$", "y", word)}
+
+
+def test_the_glossary_is_one_sorted_and_explains_the_words_that_it_uses() -> None:
+    text = (ROOT / "docs" / "glossary.md").read_text("utf-8")
+    assert text == (SERVICE / "docs" / "glossary.md").read_text("utf-8")
+    words = glossary()
+    assert words == sorted(set(words), key=str.lower)
+    for used in re.findall(r"\*([^*]+?)(?:'s)?\*", text.split("| --- |")[1]):
+        assert singular(used) & set(words), f"{used} has no entry"
+
+
+def test_a_modules_name_is_made_of_words_that_the_glossary_knows() -> None:
+    known = set(PLAIN_WORDS.split()) | {part for word in glossary() for part in word.split()}
+    names = {path.relative_to(PLATFORM).with_suffix("") for path in PLATFORM.rglob("*.py")}
+    parts = {part for name in names for part in name.parts if not part.startswith("__")}
+    unknown = {
+        f"{word} (in {part})"
+        for part in parts
+        for word in part.split("_")
+        if word and not singular(word) & known
+    }
+    assert not unknown, "add them to the glossary, or use words that it has"
