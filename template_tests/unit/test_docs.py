@@ -160,8 +160,9 @@ def glossary() -> list[str]:
 
 
 def singular(word: str) -> set[str]:
-    """A word and what it may be the plural of."""
-    return {word, word.removesuffix("s"), word.removesuffix("es"), re.sub("ies$", "y", word)}
+    """A word and what it may be a form of."""
+    cut = {word.removesuffix(end) for end in ("", "s", "es", "d", "ed")}
+    return cut | {re.sub("ies$", "y", word)}
 
 
 def test_the_glossary_is_one_sorted_and_explains_the_words_that_it_uses() -> None:
