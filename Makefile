@@ -54,7 +54,7 @@ lint: $(READY)  ## Check the template's own code, and what both engines share
 	@cd "$(SERVICE)" && ../$(BIN)/ruff check --no-cache $(PLATFORM)
 	@$(BIN)/mypy "$(SERVICE)/src/mlservice"
 	@$(BIN)/python tools/questions.py --check
-	@PYTHONPATH="$(SERVICE)/src" $(BIN)/python tools/reference.py --check
+	@PYTHONPATH="$(SERVICE)/src" $(BIN)/python -m tools.reference --check
 
 format: $(READY)  ## Format the code and apply the linter's safe fixes
 	@$(BIN)/ruff format $(SOURCES) "$(SERVICE)" && $(BIN)/ruff check --fix $(SOURCES)
@@ -63,8 +63,8 @@ bench: $(READY)  ## Measure serving, rendering, pipelines and swaps; PEERS=1 add
 	@commands=$$(tools/servers.sh consul consul_template) && PATH="$$commands:$$PATH" \
 		PYTHONPATH="$(PACKAGES)" $(BIN)/python -m bench
 
-reference: $(READY)  ## Make the service's pages on settings and commands from the code
-	@PYTHONPATH="$(SERVICE)/src" $(BIN)/python tools/reference.py
+reference: $(READY)  ## Make the service's reference pages from the code
+	@PYTHONPATH="$(SERVICE)/src" $(BIN)/python -m tools.reference
 
 questions: $(READY)  ## Make cookiecutter.json from copier.yml
 	@$(BIN)/python tools/questions.py

@@ -1,4 +1,7 @@
-"""Makes the reference pages of a service, docs/settings.md and docs/commands.md, from the code."""
+"""Makes the pages of a service that follow from code: settings, commands, metrics and the like.
+
+A page that is written by hand beside the code is wrong after a month. `make lint` compares them.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +9,20 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 from mlservice.cli.main import make_parser
-from mlservice.settings import PREFIX, Section, Settings
+from tools.pages.exit_codes import exit_codes_page
+from tools.pages.metrics import metrics_page
+from tools.pages.settings import settings_page
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCS = ROOT / "<<cookiecutter.service_slug>>" / "docs"
-SETTINGS = f"""# Settings
-
-They stand in `service.toml`. For one process, an environment variable overrides any of them:
-`{PREFIX}GATEWAY__PORT=8080` stands for `port = 8080` under `[gateway]`. `{PREFIX}CONFIG` names
-another file. An unknown or unusable setting is refused by name when a command starts.
-
-Made from `src/mlservice/settings.py`.
-"""
+SERVICE = ROOT / "<<cookiecutter.service_slug>>"
+PLATFORM = SERVICE / "src" / "mlservice"
 COMMANDS = """# Commands
 
-`make help` lists what people use every day. Below it lies the command `mlservice`
-(`.venv/bin/mlservice`). It exits with 0 when all went well, and otherwise with the code of the
-error: 1 other, 2 settings, contracts or your package, 3 artifacts, 4 jobs and pipelines, 5 a model
-that was refused, 6 an upgrade that was not taken, 7 Nomad or Consul, 8 Kafka, 70 a worker whose
-model hung.
+`make help` lists what people use every day. These commands call the command `mlservice`
+(`.venv/bin/mlservice`), which ends with one of the [exit codes](exit-codes.md).
 
 Made from the commands' own help.
 """
@@ -39,24 +34,29 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--check", action="store_true", help="only compare, exit 1 on a difference")
     check: bool = parser.parse_args(argv).check
     os.environ["COLUMNS"] = "96"
-    stale = False
-    for name, text in (("settings.md", settings_page()), ("commands.md", commands_page())):
-        file = DOCS / name
-        if not check:
-            file.write_text(text, "utf-8")
-        elif not file.exists() or file.read_text("utf-8") != text:
-            print(f"docs/{name} of the service does not follow from the code: run `make reference`")
-            stale = True
-    return int(stale)
+    stale = [file for file, text in pages().items() if _differs(file, text)]
+    for file in stale:
+        if check:
+            print(f"{file.relative_to(ROOT)} does not follow from the code: run `make reference`")
+        else:
+            file.write_text(pages()[file], "utf-8")
+    return int(check and bool(stale))
 
 
-def settings_page() -> str:
-    """The page on settings: a table for each section."""
-    pages = [SETTINGS]
-    for name, field in Settings.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            pages.append(f"## [{name}]\n\n{_table(field.annotation)}")
-    return "\n".join(pages)
+def pages() -> dict[Path, str]:
+    """The text of each page; the template has the glossary of the service, word for word."""
+    docs = SERVICE / "docs"
+    return {
+        docs / "settings.md": settings_page(),
+        docs / "commands.md": commands_page(),
+        docs / "metrics.md": metrics_page(PLATFORM),
+        docs / "exit-codes.md": exit_codes_page(),
+        ROOT / "docs" / "glossary.md": (docs / "glossary.md").read_text("utf-8"),
+    }
+
+
+def _differs(file: Path, text: str) -> bool:
+    return not file.exists() or file.read_text("utf-8") != text
 
 
 def commands_page() -> str:
@@ -65,17 +65,6 @@ def commands_page() -> str:
     for title, parser in _leaves("mlservice", make_parser()):
         pages.append(f"## {title}\n\n```text\n{parser.format_help().rstrip()}\n```\n")
     return "\n".join(pages)
-
-
-def _table(section: type[Section]) -> str:
-    rows = ["| setting | default | meaning |", "| --- | --- | --- |"]
-    for name, field in section.model_fields.items():
-        default = "(none: it must be given)" if field.is_required() else f"`{field.default!r}`"
-        kind = field.annotation
-        choices = " or ".join(f"`{c}`" for c in get_args(kind) if get_origin(kind) is Literal)
-        meaning = f"{field.description}{f': {choices}' if choices else ''}"
-        rows.append(f"| `{name}` | {default.replace(chr(39), chr(34))} | {meaning} |")
-    return "\n".join(rows) + "\n"
 
 
 def _leaves(title: str, parser: argparse.ArgumentParser) -> list[tuple[str, Any]]:

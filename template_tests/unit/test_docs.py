@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE = ROOT / "<<cookiecutter.service_slug>>"
@@ -21,13 +23,15 @@ OF_SERVICE = [SERVICE / "README.md", *(SERVICE / "docs").rglob("*.md")]
 ARCHITECTURE = [ROOT / "docs" / "architecture.md", SERVICE / "docs" / "architecture.md"]
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
 PLAIN_WORDS = """
-    api app batching callers cli command common compatibility consul copier current decode demo
-    dependencies diagnostics diff docs durations endpoint errors evaluate evaluation exit
-    functions git grpc hdfs headers keys loading local logs main memory message messages metrics
-    models nomad openapi options overview packing page parameters pb2 plan plot poller predictor
-    protocol provider quality reason report request rivals run schema serve server service
-    servicer sizes source states strategies stream strings swapper testing thompson threads tls
-    topics trees types uvicorn variables watch webhdfs world
+    api app batching callers cli command common compatibility connection consul context copier
+    current decode decoding demo dependencies details diagnostics diff docs durations endpoint
+    errors evaluate evaluation exit expiry fields functions git group grpc hdfs headers keys
+    kinds loading local logs main memory message messages metrics models nomad openapi options
+    overview packing page parameters pb2 pending plan plot poller predictor process progress
+    protocol provider quality reason report request rivals rules run samples schema selection
+    serve server service servicer serving sizes source start states strategies stream strings
+    swapper testing thompson threads tls topics trees types unit uvicorn variables watch webhdfs
+    world
 """
 """Words of every engineer, which the glossary need not explain."""
 
@@ -117,6 +121,16 @@ def test_every_package_is_on_the_plan(page: Path) -> None:
         if path.name not in {"__pycache__", "__init__.py", "py.typed"}
     }
     assert sorted(shown) == sorted(there)
+
+
+def test_every_metric_that_a_process_shows_is_on_the_page() -> None:
+    for module in ("mlservice.jobs.metrics", "mlservice.observe.metrics"):
+        importlib.import_module(module)
+    shown = {f.name for f in REGISTRY.collect() if f.name.startswith("mlservice_")}
+    page = (SERVICE / "docs" / "metrics.md").read_text("utf-8")
+    listed = re.findall(r"(?m)^\| `(\w+?)(?:_total|_info)?` \|", page)
+    assert shown
+    assert shown <= set(listed)
 
 
 # Decisions
