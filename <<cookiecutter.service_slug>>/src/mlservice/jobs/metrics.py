@@ -1,4 +1,4 @@
-"""What a coordinator counts about the jobs that it dispatches."""
+"""The metrics of a coordinator that dispatches jobs."""
 
 from __future__ import annotations
 

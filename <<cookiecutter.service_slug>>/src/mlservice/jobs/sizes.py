@@ -1,4 +1,4 @@
-"""Remembers with which size of memory a job ended well, so that the next period begins with it."""
+"""Remembers the size of memory with which a job succeeded. The next period begins with it."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ log = logging.getLogger("mlservice.pipeline")
 
 
 class MemorySizes:
-    """Remembers in the artifact store with which size of memory a job ended well last."""
+    """Keeps in the artifact store the size of memory with which each job succeeded last."""
 
     def __init__(self, store: Store, service: str) -> None:
-        """Keep where; nothing is read yet."""
+        """Keep the store and the service's name; nothing is read yet."""
         self._store = store
         self._service = service
         self._found: dict[str, int] = {}
 
     def recall(self, job: Job) -> int:
-        """The size to begin with: the remembered one, else the smallest."""
+        """Return the size to begin with in MB: the remembered one, else the smallest."""
         if job.name not in self._found:
             self._found[job.name] = self._read(job)
         return self._found[job.name]
 
     def remember(self, job: Job, size: int) -> None:
-        """Note the size that was enough."""
+        """Keep the size that was enough."""
         if self._found.get(job.name) == size:
             return
         self._found[job.name] = size
@@ -40,7 +40,7 @@ class MemorySizes:
             try:
                 self._store.upload(self._key(job), file)
             except ArtifactError as error:
-                # The artifact is there; the next period only begins with a size too small.
+                # The artifact is complete; the next period only begins with too small a size.
                 log.warning("the size of memory of job '%s' is not remembered: %s", job.name, error)
 
     def _read(self, job: Job) -> int:

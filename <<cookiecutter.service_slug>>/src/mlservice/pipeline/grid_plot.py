@@ -1,4 +1,4 @@
-"""Draws the metric of a grid over its parameters: one panel for each, the best marked."""
+"""Draws the metric of a grid over its parameters: one panel for each, with the best marked."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-_MOST_NAMES = 12
+_MAX_NAMES = 12
 
 
 def draw_grid(results: Path, axes: Sequence[str], metric: str, best: float, into: Path) -> None:
-    """Draw the results in a CSV file as a PNG: each combination a dot, each value's best a line."""
+    """Draw the results of a CSV file as a PNG: a dot for each combination, a star for the best."""
     from matplotlib.figure import Figure
 
     with results.open(encoding="utf-8", newline="") as file:
@@ -34,10 +34,10 @@ def draw_grid(results: Path, axes: Sequence[str], metric: str, best: float, into
 
 
 def _places(texts: Sequence[str]) -> tuple[list[float], list[str]]:
-    """Where values stand on an axis: numbers by their size, other values by their order."""
+    """Return positions on an axis: numbers by their size, other values by their order."""
     try:
         return [float(text) for text in texts], []
     except ValueError:
-        names = sorted(set(texts))[:_MOST_NAMES]
+        names = sorted(set(texts))[:_MAX_NAMES]
         order = {name: float(number) for number, name in enumerate(names)}
         return [order.get(text, float(len(names))) for text in texts], names

@@ -1,7 +1,7 @@
 """Date parameters of pipelines: hour, three hours, day and week, all in naive UTC.
 
-A value that lies inside a period stands for the period's start, so that two runs within one
-period ask for the same artifact. Weeks begin on Monday.
+A value inside a period stands for the period's start, so that two runs within one period make the
+same artifact. Weeks begin on Monday.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ class PeriodParameter(HourParameter):
 
 
 def parse_period(text: str, every: Granularity) -> datetime:
-    """The start of the period of length ``every`` that ``text`` lies in.
+    """Return the start of the period of length ``every`` that contains ``text``.
 
-    ``text`` is a date or a date and an hour (2013-10-07, 2013-10-07T05). Raises
+    ``text`` is a date, or a date and an hour (2013-10-07, 2013-10-07T05). Raises
     ``PipelineError`` for anything else.
     """
     for form in ("%Y-%m-%d", "%Y-%m-%dT%H"):
@@ -68,17 +68,17 @@ def parse_period(text: str, every: Granularity) -> datetime:
 
 
 def current_period(now: datetime, every: Granularity) -> datetime:
-    """The start of the period that ``now`` (aware) lies in, as naive UTC."""
+    """Return the start of the period that contains ``now`` (aware), as naive UTC."""
     return floor(now.astimezone(UTC).replace(tzinfo=None), every)
 
 
 def floor(moment: datetime, every: Granularity) -> datetime:
-    """The latest start of a period of length ``every`` that is not after ``moment``."""
+    """Return the start of the period of length ``every`` that contains ``moment``."""
     origin = datetime(_MONDAY.year, _MONDAY.month, _MONDAY.day)
     return moment - (moment - origin) % _LENGTHS[every]
 
 
 def weeks_before(moment: datetime, count: int) -> list[date]:
-    """The Mondays of the last ``count`` whole weeks before ``moment``, the oldest first."""
+    """Return the Mondays of the last ``count`` whole weeks before ``moment``, the oldest first."""
     monday = floor(moment, "week").date()
     return [monday - timedelta(weeks=back) for back in range(count, 0, -1)]

@@ -1,8 +1,8 @@
 """Luigi workers that run tasks in threads instead of forks.
 
-A task here only waits for a job, so a thread is enough. A fork is worse than slow: the child
-of a process that has used the object store (or gRPC) hangs for ever on the store's own threads,
-which a fork does not copy.
+A task only waits for a job here, so a thread is enough. A fork would be slow, and it would hang: a
+process that has used the object store (or gRPC) has threads that a fork does not copy, and the
+child waits for them forever.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from luigi import scheduler, worker
 
 
 class TaskThread(worker.TaskProcess):
-    """Runs a task in a thread, behind the face of a process that Luigi expects."""
+    """Runs a task in a thread, with the interface of the process that Luigi expects."""
 
     exitcode = 0
 
@@ -28,7 +28,7 @@ class TaskThread(worker.TaskProcess):
         return self._thread.is_alive()
 
     def terminate(self) -> None:
-        """Do nothing: a thread cannot be ended, and its job is ended by the executor."""
+        """Do nothing: a thread cannot be stopped, and the executor stops its job."""
 
 
 class ThreadedWorker(worker.Worker):
