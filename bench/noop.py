@@ -95,8 +95,8 @@ def main(argv: list[str]) -> int:
     executor: Executor = Embedded(store)
     if len(argv) > 3:
         executor = NomadExecutor(Nomad(argv[3]), store, SERVICE)
-    Task.runtime = Runtime(SERVICE, store, executor)
-    grid = Grid(Nothing(period=_PERIOD, number=0), {"number": range(count)})
+    base = Nothing(period=_PERIOD, number=0).bind(Runtime(SERVICE, store, executor))
+    grid = Grid(base, {"number": range(count)})
     started = time.perf_counter()
     outcome = run_grid(grid, metric="loss", largest=False, pool=pool, folder=folder / "grid")
     seconds = time.perf_counter() - started

@@ -21,6 +21,7 @@ from mlservice.pipeline.grid import Grid, make_grid
 from mlservice.pipeline.tasks import Runtime
 from template_tests.support.toy_service import PERIOD, Toy
 
+DAY = datetime(2024, 1, 2)
 GRID = ("pipeline", "grid", "--period", PERIOD)
 
 
@@ -83,10 +84,10 @@ class Nobody:
         """Do nothing."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def runtime(tmp_path_factory: pytest.TempPathFactory) -> None:
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Runtime:
     store = open_store(tmp_path_factory.mktemp("grid").as_uri())
-    Task.runtime = Runtime("grid", store, Nobody())
+    return Runtime("grid", store, Nobody())
 
 
 AXES = st.fixed_dictionaries(
@@ -99,29 +100,43 @@ AXES = st.fixed_dictionaries(
 ).filter(bool)
 
 
+def test_two_runs_in_one_process_share_nothing(runtime: Runtime) -> None:
+    other = Runtime("other", runtime.store, Nobody())
+    here, there = (GridModel(period=DAY).bind(each) for each in (runtime, other))
+    assert [task.path.split("/")[0] for task in (here, there)] == ["grid", "other"]
+    assert [task.requires()[0].path.split("/")[0] for task in (here, there)] == ["grid", "other"]
+    assert GridModel(period=DAY) is GridModel(period=DAY), "Luigi gives one instance for both"
+
+
+def test_a_task_outside_of_a_run_says_so() -> None:
+    with pytest.raises(PipelineError, match="it belongs to no run"):
+        GridModel(period=DAY).complete()
+
+
 @settings(max_examples=50, deadline=None)
-@given(AXES)
+@given(axes=AXES)
 def test_a_combination_is_the_artifact_and_the_call_of_a_task_with_its_values(
-    axes: dict[str, list[Any]],
+    runtime: Runtime, axes: dict[str, list[Any]]
 ) -> None:
-    base = GridModel(period=datetime(2024, 1, 2))
+    base = GridModel(period=DAY).bind(runtime)
     found = list(Grid(base, axes).combinations())
     assert len(found) == len(Grid(base, axes))
     for combination in found:
-        task = GridModel(period=datetime(2024, 1, 2), **combination.values)
+        task = GridModel(period=DAY, **combination.values).bind(runtime)
         assert combination.call == task.call()
     needed = {task.task_id for task in Grid(base, axes).needed()}
     assert needed == {
         task.task_id
         for rows in axes.get("rows", [2])
-        for task in GridModel(period=datetime(2024, 1, 2), rows=rows).requires()
+        for task in GridModel(period=DAY, rows=rows).bind(runtime).requires()
     }
 
 
-def test_an_input_that_another_parameter_decides_on_is_seen() -> None:
-    grid = Grid(GridDeep(period=datetime(2024, 1, 2)), {"deep": [False, True], "rows": [1, 3]})
+def test_an_input_that_another_parameter_decides_on_is_seen(runtime: Runtime) -> None:
+    base = GridDeep(period=DAY).bind(runtime)
+    grid = Grid(base, {"deep": [False, True], "rows": [1, 3]})
     for combination in grid.combinations():
-        task = GridDeep(period=datetime(2024, 1, 2), **combination.values)
+        task = GridDeep(period=DAY, **combination.values).bind(runtime)
         assert combination.call == task.call()
     assert len(grid.needed()) == 3
 
@@ -146,19 +161,19 @@ def test_a_fault_of_the_grids_own_is_told(toy: Toy) -> None:
     ],
 )
 def test_an_axis_is_a_list_or_steps(text: str, values: list[int]) -> None:
-    grid = make_grid(GridModel(period=datetime(2024, 1, 2)), {"depth": text})
+    grid = make_grid(GridModel(period=DAY), {"depth": text})
     assert grid.axes["depth"] == values
 
 
 def test_steps_of_fractions_are_what_was_written() -> None:
-    grid = make_grid(GridModel(period=datetime(2024, 1, 2)), {"rate": "0.1:0.5:0.1"})
+    grid = make_grid(GridModel(period=DAY), {"rate": "0.1:0.5:0.1"})
     assert grid.axes["rate"] == [0.1, 0.2, 0.3, 0.4, 0.5]
 
 
 WRONG = {
     "an unknown parameter": ({"width": "1"}, "width: the pipeline has no such parameter"),
     "no number": ({"depth": "1,x"}, "depth = '1,x'"),
-    "a value twice": ({"depth": "1,2,1"}, "a value stands twice"),
+    "a value twice": ({"depth": "1,2,1"}, "a value is given twice"),
     "steps backwards": ({"depth": "5:1:1"}, "needs a stop above its start"),
     "a step of nothing": ({"depth": "1:5:0"}, "a step above 0"),
     "nothing": ({}, "there is none"),
@@ -169,7 +184,7 @@ WRONG = {
 def test_an_axis_that_cannot_be_used_is_named(case: str) -> None:
     axes, words = WRONG[case]
     with pytest.raises(PipelineError) as caught:
-        make_grid(GridModel(period=datetime(2024, 1, 2)), axes)
+        make_grid(GridModel(period=DAY), axes)
     assert words in str(caught.value)
 
 
@@ -210,4 +225,7 @@ def test_a_grid_and_a_run_share_their_artifacts(toy: Toy) -> None:
 def test_a_metric_that_no_job_gives_is_named(toy: Toy) -> None:
     result = toy.run(*GRID, "--over", "slope=1.0", "--metric", "auc")
     assert result.returncode == 4
-    assert "--metric auc: the job gives no such one (loss, baseline_loss, rows)" in result.stderr
+    assert (
+        "--metric auc: the job gives no such metric (there are: loss, baseline_loss, rows)"
+        in result.stderr
+    )

@@ -18,7 +18,7 @@ from mlservice.errors import ArtifactCorrupt, ModelRefused, OwnerError
 Array = npt.NDArray[np.float64]
 GOLDEN_NAME = "golden.npz"
 _LOSSES = ("log_loss", "squared_error")
-_MOST_GOLDEN_ROWS = 5000
+_MAX_GOLDEN_ROWS = 5000
 _EXACT = 1e-6
 
 
@@ -156,6 +156,11 @@ class Golden:
         _refuse(found)
 
 
+def has_golden_rows(folder: Path) -> bool:
+    """Whether ``accept_model`` has left golden rows in ``folder``, as it does for every model."""
+    return (folder / GOLDEN_NAME).exists()
+
+
 def accept_model(
     checks: QualityChecks,
     *,
@@ -179,7 +184,7 @@ def accept_model(
         )
     labels = labels.astype(np.float64)
     _refuse(checks.failures(scores, labels, baseline))
-    kept = np.linspace(0, len(rows) - 1, min(len(rows), _MOST_GOLDEN_ROWS)).astype(int)
+    kept = np.linspace(0, len(rows) - 1, min(len(rows), _MAX_GOLDEN_ROWS)).astype(int)
     golden = Golden(tuple(features), rows[kept], labels[kept], scores[kept], baseline)
     golden.save(output)
     loss, reference = checks.losses(scores, labels, baseline)

@@ -29,13 +29,12 @@ def register(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from mlservice.deploy.plan import plan_jobs
     from mlservice.deploy.register import Row, failed, register_job
     from mlservice.deploy.variables import as_hcl
-    from mlservice.jobs.job import declared_jobs
     from mlservice.models.publish import roll
     from mlservice.models.registry import Registry
-    from mlservice.owner import load_job_modules
+    from mlservice.pipeline.discovery import find_jobs
 
     settings = read_settings(environ)
-    load_job_modules(settings.service.package)
+    jobs = find_jobs(settings.service.package)
     values = variables(settings, arguments, environ)
     clusters = open_clusters(settings, environ)
     values.setdefault("services_namespace", as_hcl(clusters.services.namespace))
@@ -55,7 +54,7 @@ def register(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         # Without Consul the jobs are registered all the same, but for the one that holds the model.
         rows.append(Row("key", "mlservice/...", "refused", str(error)))
         left_out = worker if rolling else ""
-    planned = plan_jobs(settings.folder / "nomad", clusters, declared_jobs(), values)
+    planned = plan_jobs(settings.folder / "nomad", clusters, jobs, values)
     chosen = [job for job in planned if arguments.only in (None, job.cluster)]
     for job in chosen:
         if job.name == left_out:
@@ -95,11 +94,10 @@ def check(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """``mlservice deploy check``."""
     from mlservice.deploy.plan import Clusters, crons, plan_jobs
     from mlservice.deploy.variables import as_hcl, read_var_file
-    from mlservice.jobs.job import declared_jobs
-    from mlservice.owner import load_job_modules
+    from mlservice.pipeline.discovery import find_jobs
 
     settings = read_settings(environ)
-    load_job_modules(settings.service.package)
+    jobs = find_jobs(settings.service.package)
     folder = settings.folder / "nomad"
     defaults = {"crons": as_hcl(crons(settings.pipeline.retrain_every))}
     for file in (None, *sorted(folder.glob("*.vars.hcl"))):
@@ -108,7 +106,7 @@ def check(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
             parser = _Parser(version)
             for reload in ("watch", "signal", "rolling"):
                 variables = values | {"reload": as_hcl(reload)}
-                plan_jobs(folder, Clusters(parser, parser), declared_jobs(), variables)
+                plan_jobs(folder, Clusters(parser, parser), jobs, variables)
     return 0
 
 

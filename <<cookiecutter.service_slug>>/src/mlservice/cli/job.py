@@ -13,10 +13,9 @@ from mlservice.artifacts import Store, open_artifact
 from mlservice.artifacts.manifest import MANIFEST_NAME
 from mlservice.cli.common import read_settings, settings_store
 from mlservice.errors import ArtifactExists, JobError
-from mlservice.jobs import JobCall, find_job, run_job
+from mlservice.jobs import JobCall, Place, load_job, run_job
 from mlservice.jobs.memory import OUT_OF_MEMORY_CODE, kills_for_memory, out_of_memory
 from mlservice.observe.logs import log_as_text
-from mlservice.owner import load_job_modules
 
 
 def add_parser(verbs: Any) -> None:
@@ -34,7 +33,6 @@ def add_parser(verbs: Any) -> None:
 def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     log_as_text()
     settings = read_settings(environ)
-    load_job_modules(settings.service.package)
     store = settings_store(settings)
     call = JobCall.decode(arguments.call or _stored(arguments.payload, store))
     if store.exists(f"{call.output}/{MANIFEST_NAME}"):
@@ -43,7 +41,8 @@ def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         return 0
     kills_before = kills_for_memory()
     try:
-        artifact = run_job(find_job(arguments.name), call, store, settings.folder)
+        job = load_job(settings.service.package, arguments.name, call)
+        artifact = run_job(job, call, Place(store, settings.folder, settings.service.package))
     except ArtifactExists:
         artifact = open_artifact(store, call.output)
         print("another writer published this artifact first; the work of this one was dropped")

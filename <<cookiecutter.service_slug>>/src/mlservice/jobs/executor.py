@@ -1,7 +1,7 @@
-"""Runs jobs elsewhere: here in a subprocess with the container's own command line.
+"""Runs jobs in other processes: here in a subprocess with the container's own command line.
 
-A subprocess, not a call: the coordinator's memory stays small, a crash of the job is not a
-crash of the pipeline, and what works here works in the container, since the command is the same.
+A subprocess keeps the coordinator's memory small, and a crash of the job does not crash the
+pipeline. The command is that of the container, so what works here works there.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from pathlib import Path
 from typing import Protocol
 
 from mlservice.errors import JobError
+from mlservice.jobs.call import JobCall
 from mlservice.jobs.job import Job
-from mlservice.jobs.run import JobCall
 
 _TAIL_LINES = 8
-_PATIENCE_SECONDS = 3.0
+_STOP_SECONDS = 3.0
 
 
 class Executor(Protocol):
-    """Runs a job's call until its artifact is there."""
+    """Runs a job's call until its artifact is complete."""
 
     def run(self, job: Job, call: JobCall) -> None:
-        """Return when the job has ended well; raises ``JobError`` with its log's end otherwise."""
+        """Return when the job has succeeded; raises ``JobError`` with the end of its log."""
 
     def close(self) -> None:
-        """The run is cancelled: end or leave what runs, and start nothing any more."""
+        """Cancel the run: start no more jobs, and end the running ones or leave them running."""
 
 
 class LocalExecutor:
@@ -66,16 +66,16 @@ class LocalExecutor:
         code = process.wait()
         self._running.discard(process)
         if code:
-            raise JobError(f"job '{job.name}' {_ending(code)}; its log is {log}\n{_tail(log)}")
+            raise JobError(f"job '{job.name}' {_described(code)}; its log is {log}\n{_tail(log)}")
 
     def close(self) -> None:
-        """See ``Executor``; a job that does not end when it is told to is killed."""
+        """See ``Executor``; a job that ignores SIGTERM is killed."""
         with self._lock:
             self._closed = True
             running = list(self._running)
         for process in running:
             process.terminate()
-        end = time.monotonic() + _PATIENCE_SECONDS
+        end = time.monotonic() + _STOP_SECONDS
         for process in running:
             try:
                 process.wait(max(0.0, end - time.monotonic()))
@@ -84,7 +84,7 @@ class LocalExecutor:
                 process.wait()
 
 
-def _ending(code: int) -> str:
+def _described(code: int) -> str:
     if code == -9:
         return "was killed (signal 9: often for memory; try a larger size in memory_mb)"
     return f"was ended by signal {-code}" if code < 0 else f"failed with exit code {code}"

@@ -3,9 +3,9 @@
     @job(memory_mb=(1024, 2048))
     def train(examples: list[Path], output: Path, *, trees: int = 200) -> dict[str, float]: ...
 
-Positional arguments are inputs (folders of artifacts: ``Path`` for one, ``list[Path]`` for
-several), ``output`` is the folder to write into, and keyword-only arguments are parameters.
-What the function returns are its metrics.
+Positional arguments are inputs: folders of artifacts, ``Path`` for one and ``list[Path]`` for
+several. ``output`` is the folder to write into. Keyword-only arguments are parameters. The
+function returns its metrics.
 """
 
 from __future__ import annotations
@@ -30,11 +30,20 @@ _JOBS: dict[str, Job] = {}
 
 @dataclass(frozen=True)
 class Job:
-    """A declared job: its name, its function, and the memory it may need in MB, least first."""
+    """A declared job: its name, its function, and the memory it may need in MB, smallest first.
+
+    ``model`` says that its artifact is a model, which is tried before it is published.
+    """
 
     name: str
     function: Callable[..., dict[str, float] | None]
     memory_mb: tuple[int, ...]
+    model: bool = False
+
+    @property
+    def module(self) -> str:
+        """The module of the function."""
+        return self.function.__module__
 
     @property
     def inputs(self) -> dict[str, bool]:
@@ -55,9 +64,9 @@ class Job:
         }
 
     def convert(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of ``values`` (as they stand in JSON) that the function declares, in its types.
+        """Return the declared parameters in their types; ``values`` are as they stand in JSON.
 
-        Raises ``JobError`` that lists every missing or unusable parameter at once.
+        Raises ``JobError`` that lists every missing or wrong parameter at once.
         """
         declared = self.parameters
         faults = []
@@ -79,9 +88,9 @@ class Job:
     @cached_property
     def code(self) -> str:
         """Version of the code: a hash of the job's module and the owner's modules it imports."""
-        module = self.function.__module__
         digest = hashlib.sha256()
-        for name, file in sorted(_closure(module, module.partition(".")[0]).items()):
+        package = self.module.partition(".")[0]
+        for name, file in sorted(_closure(self.module, package).items()):
             digest.update(name.encode() + b"\0" + file.read_bytes() + b"\0")
         return digest.hexdigest()[:10]
 
@@ -101,15 +110,19 @@ class Job:
 Function = typing.TypeVar("Function", bound=Callable[..., dict[str, float] | None])
 
 
-def job(*, memory_mb: tuple[int, ...] = (1024, 2048)) -> Callable[[Function], Function]:
-    """Declare the decorated function as a job that is known by the function's name.
+def job(
+    *, memory_mb: tuple[int, ...] = (1024, 2048), model: bool = False
+) -> Callable[[Function], Function]:
+    """Declare the decorated function as a job. The function's name is the job's.
 
     ``memory_mb`` are the sizes of memory to run it with: a job that is killed for memory is
-    tried again with the next. Raises ``JobError`` where the function has not a job's form.
+    tried again with the next one. ``model`` declares that the job makes a model, so it must call
+    ``accept_model``. Raises ``JobError`` if the function has not the form of a job.
     """
 
     def declare(function: Function) -> Function:
-        declared = Job(function.__name__, function, memory_mb)
+        declared = Job(function.__name__, function, memory_mb, model)
+        _check_name(declared)
         _check(declared)
         _JOBS[declared.name] = declared
         return function
@@ -118,17 +131,33 @@ def job(*, memory_mb: tuple[int, ...] = (1024, 2048)) -> Callable[[Function], Fu
 
 
 def find_job(name: str | Callable[..., Any]) -> Job:
-    """The job that is declared under ``name`` or by the function; raises ``JobError``."""
+    """Return the job that is declared under ``name`` or by the function; raises ``JobError``."""
     wanted = name if isinstance(name, str) else name.__name__
     if wanted not in _JOBS:
         known = ", ".join(sorted(_JOBS)) or "none"
-        raise JobError(f"there is no job '{wanted}' (there are: {known}): declare it with @job")
+        raise JobError(
+            f"there is no job '{wanted}' (there are: {known}): write `@job()` above `def {wanted}`"
+        )
     return _JOBS[wanted]
 
 
+def is_declared(name: str) -> bool:
+    """Whether a job of that name is declared in a module that is imported."""
+    return name in _JOBS
+
+
 def declared_jobs() -> list[Job]:
-    """All jobs that are declared, by name."""
+    """Return all declared jobs, by name."""
     return [_JOBS[name] for name in sorted(_JOBS)]
+
+
+def _check_name(declared: Job) -> None:
+    other = _JOBS.get(declared.name)
+    if other and other.module != declared.module:
+        raise JobError(
+            f"job '{declared.name}' is declared in {other.module} and in {declared.module}: "
+            "rename one of the functions"
+        )
 
 
 def _check(declared: Job) -> None:
@@ -152,7 +181,7 @@ def _check(declared: Job) -> None:
 
 
 def _closure(module: str, package: str) -> dict[str, Path]:
-    """The source files of ``module`` and of what it imports from ``package``, by module name."""
+    """The files of ``module`` and of all that it imports from ``package``, by module name."""
     start = Path(str(sys.modules[module].__file__))
     root = start.parents[module.count(".") + (start.name == "__init__.py")]
     found: dict[str, Path] = {}
@@ -172,14 +201,14 @@ def _closure(module: str, package: str) -> dict[str, Path]:
 
 
 def _source(root: Path, module: str) -> Path | None:
-    """The file of ``module``, whose package lies in ``root``; None where it is no module."""
+    """The file of ``module``, whose package is in ``root``; None if it is no module."""
     base = root.joinpath(*module.split("."))
     files = (base / "__init__.py", base.with_suffix(".py"))
     return next((file for file in files if file.is_file()), None)
 
 
 def _imports(tree: ast.AST, folder: str) -> Iterator[str]:
-    """Whatever is imported in ``tree``, a module of the package ``folder``, by its full name."""
+    """The full names of all imports in ``tree``, a module of the package ``folder``."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

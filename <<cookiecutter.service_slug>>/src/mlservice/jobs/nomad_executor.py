@@ -27,9 +27,9 @@ from mlservice.errors import (
     JobNotRegistered,
 )
 from mlservice.jobs import metrics
+from mlservice.jobs.call import JobCall
 from mlservice.jobs.exit_reason import ExitReason, read_exit_reason
 from mlservice.jobs.job import Job
-from mlservice.jobs.run import JobCall
 from mlservice.jobs.sizes import MemorySizes
 from mlservice.jobs.watcher import ChildWatcher
 

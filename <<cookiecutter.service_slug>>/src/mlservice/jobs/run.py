@@ -6,105 +6,59 @@ published as one artifact with its manifest. The coordinator computes nothing.
 
 from __future__ import annotations
 
-import json
 import math
-import platform
-import re
-import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from mlservice.artifacts import Artifact, FileEntry, Manifest, Store, open_artifact, publish
 from mlservice.artifacts.artifact import relative_path
-from mlservice.errors import JobError
+from mlservice.errors import JobError, ModelRefused
+from mlservice.jobs.call import JobCall
 from mlservice.jobs.job import Job
+from mlservice.jobs.provenance import git_commit, installed_versions
 from mlservice.owner import load_model_code, try_model
-from mlservice.quality import GOLDEN_NAME
-
-_REQUIREMENT = re.compile(r"^([A-Za-z0-9][\w.-]*)", re.MULTILINE)
+from mlservice.quality import has_golden_rows
 
 
 @dataclass(frozen=True)
-class JobCall:
-    """One call of a job: URIs of its inputs, parameters of its task, path of its artifact."""
+class Place:
+    """Where a job runs: the artifact store, the service's folder, and the owner's package."""
 
-    job: str
-    task: str
-    output: str
-    code: str
-    inputs: Mapping[str, list[str]] = field(default_factory=dict)
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-
-    def encode(self) -> str:
-        """The call as JSON, as it stands on a job's command line."""
-        return json.dumps(vars(self), sort_keys=True, default=str)
-
-    @classmethod
-    def decode(cls, text: str) -> JobCall:
-        """Read a call from JSON; raises ``JobError`` where it is none."""
-        try:
-            return cls(**json.loads(text))
-        except (TypeError, ValueError) as error:
-            raise JobError(f"'{text[:80]}' is not a job's call: {error}") from error
+    store: Store
+    folder: Path
+    package: str
 
 
-def run_job(job: Job, call: JobCall, store: Store, folder: Path) -> Artifact:
+def run_job(job: Job, call: JobCall, place: Place) -> Artifact:
     """Run ``job`` and publish what it wrote.
 
-    ``folder`` is the service's, for its git commit. Raises ``JobError`` for arguments that do
-    not fit, ``ModelRefused`` for a model that a worker would refuse, ``ArtifactExists`` where
-    another writer was first, and what the function raises.
+    Raises ``JobError`` for arguments that do not fit, ``ModelRefused`` for a model that a worker
+    would refuse, ``ArtifactExists`` if another writer was first, and what the function raises.
     """
     parameters = job.convert(call.parameters)
     _check_inputs(job, call)
-    if job.code != call.code:
-        raise JobError(
-            f"job '{job.name}': the code here is {job.code}, but the call was made for "
-            f"{call.code}: run the pipeline and its jobs from the same commit"
-        )
-    with ExitStack() as stack:
-        inputs: dict[str, Any] = {}
-        for name, several in job.inputs.items():
-            found = [
-                stack.enter_context(open_artifact(store, relative_path(store, uri)).files())
-                for uri in call.inputs[name]
-            ]
-            inputs[name] = found if several else found[0]
-        output = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"{job.name}-")))
+    _check_code(job, call)
+    with (
+        _fetched(job, call, place.store) as inputs,
+        tempfile.TemporaryDirectory(prefix=f"{job.name}-") as folder,
+    ):
+        output = Path(folder)
         started = time.monotonic()
-        metrics = job.function(**inputs, output=output, **parameters)
+        metrics = job.function(**inputs, output=output, **parameters) or {}
         seconds = round(time.monotonic() - started, 3)
-        if bad := [name for name, value in (metrics or {}).items() if not math.isfinite(value)]:
-            raise JobError(
-                f"job '{job.name}': metric {', '.join(bad)} is not finite: return finite numbers"
-            )
-        if (output / GOLDEN_NAME).exists():
-            # What a worker could not load must not be published.
-            try_model(load_model_code(job.function.__module__.partition(".")[0]), output)
+        _check_metrics(job, metrics)
+        _check_model(job, output, place.package)
 
         def describe(files: dict[str, FileEntry]) -> Manifest:
-            return Manifest(
-                task=call.task,
-                job=job.name,
-                parameters=dict(call.parameters),
-                inputs={name: list(uris) for name, uris in call.inputs.items()},
-                metrics=metrics or {},
-                files=files,
-                code=call.code,
-                git_commit=_git_commit(folder),
-                created=datetime.now(UTC),
-                seconds=seconds,
-                environment=_environment(folder),
-            )
+            return _manifest(call, place.folder, metrics, seconds, files)
 
-        return publish(store, call.output, output, describe)
+        return publish(place.store, call.output, output, describe)
 
 
 def _check_inputs(job: Job, call: JobCall) -> None:
@@ -117,24 +71,66 @@ def _check_inputs(job: Job, call: JobCall) -> None:
         raise JobError(f"job '{job.name}' has no input named {', '.join(sorted(unknown))}")
 
 
-def _git_commit(folder: Path) -> str | None:
-    """The commit of the service's repository, marked where files differ from it."""
-    command = ("git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40")
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.strip() or None
+def _check_code(job: Job, call: JobCall) -> None:
+    if job.code != call.code:
+        raise JobError(
+            f"job '{job.name}': the code here is {job.code}, but the call was made for "
+            f"{call.code}: run the pipeline and its jobs from the same commit"
+        )
 
 
-def _environment(folder: Path) -> dict[str, str]:
-    """Versions of Python and of what the owner requires, among it the packages of raw data."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    required = folder / "requirements" / "service.in"
-    names = _REQUIREMENT.findall(required.read_text("utf-8")) if required.exists() else []
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+@contextmanager
+def _fetched(job: Job, call: JobCall, store: Store) -> Iterator[dict[str, Any]]:
+    """The folders of the inputs' artifacts, by the names of the function's arguments."""
+    with ExitStack() as stack:
+        inputs: dict[str, Any] = {}
+        for name, several in job.inputs.items():
+            found = [
+                stack.enter_context(open_artifact(store, relative_path(store, uri)).files())
+                for uri in call.inputs[name]
+            ]
+            inputs[name] = found if several else found[0]
+        yield inputs
+
+
+def _check_metrics(job: Job, metrics: Mapping[str, float]) -> None:
+    if bad := [name for name, value in metrics.items() if not math.isfinite(value)]:
+        raise JobError(
+            f"job '{job.name}': metric {', '.join(bad)} is not finite: return finite numbers"
+        )
+
+
+def _check_model(job: Job, output: Path, package: str) -> None:
+    """Load and try a model as a worker would: one that no worker can load is not published.
+
+    Older jobs do not declare ``model=True``, so golden rows in the output mark a model, too.
+    """
+    if has_golden_rows(output):
+        try_model(load_model_code(package), output)
+    elif job.model:
+        raise ModelRefused(
+            f"job '{job.name}' declares model=True, but left no golden rows: let it call "
+            "`accept_model`, or remove model=True from @job"
+        )
+
+
+def _manifest(
+    call: JobCall,
+    folder: Path,
+    metrics: Mapping[str, float],
+    seconds: float,
+    files: dict[str, FileEntry],
+) -> Manifest:
+    return Manifest(
+        task=call.task,
+        job=call.job,
+        parameters=dict(call.parameters),
+        inputs={name: list(uris) for name, uris in call.inputs.items()},
+        metrics=dict(metrics),
+        files=files,
+        code=call.code,
+        git_commit=git_commit(folder),
+        created=datetime.now(UTC),
+        seconds=seconds,
+        environment=installed_versions(folder),
+    )

@@ -1,9 +1,9 @@
-"""A grid of hyper-parameters as ONE Luigi task, whose combinations run in a bounded pool inside.
+"""A grid of hyper-parameters as one Luigi task, whose combinations run in a bounded pool.
 
-Luigi's scheduler looks through all pending tasks for each one, so thousands of tasks cost the
-square. Here Luigi schedules the grid and what it needs; a combination is a path and a call,
-made without a task of its own, and it is the very artifact that a task with the same parameters
-would make.
+For each pending task, Luigi's scheduler looks through all of them, so the cost of thousands of
+tasks grows with the square of their number. Here Luigi schedules only the grid and its inputs. A
+combination is a path and a call without a task of its own. Its artifact is the one that a task
+with the same parameters would make.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import Any
 from mlservice.artifacts import artifact_path
 from mlservice.errors import PipelineError
 from mlservice.jobs import JobCall
-from mlservice.pipeline.tasks import Task
+from mlservice.pipeline.tasks import Task, running
 
-_MOST_STEPS = 1_000_000
-_WHOLE = {"param_kwargs", "param_args", "task_id"}  # what stands for all parameters
+_MAX_STEPS = 1_000_000
+_ALL_PARAMETERS = {"param_kwargs", "param_args", "task_id"}  # each holds every parameter
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Combination:
 
 @dataclass(frozen=True)
 class Grid:
-    """The task ``base`` with every combination of the values in ``axes`` in place of its own."""
+    """The task ``base`` with every combination of the values in ``axes`` instead of its own."""
 
     base: Task
     axes: Mapping[str, Sequence[Any]]
@@ -50,18 +50,18 @@ class Grid:
 
     @property
     def family(self) -> str:
-        """Where the artifacts of all combinations lie below the store's root."""
+        """The folder of all combinations' artifacts, below the store's root."""
         return f"{self.base.runtime.service}/{self.base.task_family}"
 
     @cached_property
     def name(self) -> str:
-        """A short name that the same grid always has."""
+        """A short name, always the same for the same grid."""
         written = {name: [str(value) for value in values] for name, values in self.axes.items()}
         text = json.dumps([self.base.path, written])
         return f"{self.base.task_family}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
     def combinations(self) -> Iterator[Combination]:
-        """Every combination, one at a time: there may be more than memory should hold."""
+        """Yield every combination; there may be too many to keep them all in memory."""
         call = self.base.call()
         written = self.base.to_str_params(only_significant=True, only_public=True)
         parameters = dict(self.base.get_params())
@@ -81,7 +81,7 @@ class Grid:
             )
 
     def needed(self) -> list[Task]:
-        """The tasks that any combination takes as inputs, each once."""
+        """Return the tasks that any combination takes as inputs, each once."""
         found: dict[str, Task] = {}
         for values in self._points({name: self.axes[name] for name in self._read_by_inputs}):
             for task in self._task(values).requires():
@@ -89,7 +89,7 @@ class Grid:
         return list(found.values())
 
     def _made_from(self, values: Mapping[str, Any]) -> tuple[Mapping[str, list[str]], str]:
-        """The inputs of a combination, and its version; the same for the same inputs."""
+        """Return the inputs of a combination, and its version; cached by what they depend on."""
         key = tuple(str(values[name]) for name in self._read_by_inputs)
         if key not in self._inputs:
             task = self._task({name: values[name] for name in self._read_by_inputs})
@@ -102,9 +102,14 @@ class Grid:
 
     @cached_property
     def _read_by_inputs(self) -> tuple[str, ...]:
-        """The axes that ``inputs()`` looks at: combinations that agree in them share inputs.
+        """The axes that ``inputs()`` reads: combinations with the same values there share inputs.
 
-        One that is looked at may decide whether another is, so this goes on until none is added.
+        Without this, a grid of thousands would make the inputs of each combination anew and keep
+        them all. The task could declare its axes instead, but tasks of owners that exist do not,
+        and they must keep working without an edit. So ``inputs()`` runs on a stand-in for the task
+        that records which parameters are read. One that is read may decide whether another one is
+        read, so this repeats until none is added. If ``inputs()`` fails on the stand-in, every
+        axis counts: that is slower, but right.
         """
         read: set[str] = set()
         while True:
@@ -112,18 +117,20 @@ class Grid:
             for values in self._points({n: self.axes[n] for n in self.axes if n in read}):
                 probe = _Probe(self._task(values))
                 try:
-                    type(self.base).inputs(probe)  # type: ignore[arg-type]  # stands for the task
+                    with running(self.base.runtime):
+                        type(self.base).inputs(probe)  # type: ignore[arg-type]  # for the task
                 except Exception:  # noqa: BLE001  # it needs the task itself: every axis counts
                     return tuple(self.axes)
                 seen |= probe.__dict__["read"]
-            if seen & _WHOLE:
+            if seen & _ALL_PARAMETERS:
                 return tuple(self.axes)
             if seen & self.axes.keys() <= read:
                 return tuple(name for name in self.axes if name in read)
             read |= seen & self.axes.keys()
 
     def _task(self, values: Mapping[str, Any]) -> Task:
-        return type(self.base)(**{**self.base.param_kwargs, **values})
+        task = type(self.base)(**{**self.base.param_kwargs, **values})
+        return task.bind(self.base.runtime)
 
     @staticmethod
     def _points(axes: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
@@ -132,7 +139,7 @@ class Grid:
 
 
 class _Probe:
-    """Stands for a task and notes which of its attributes are read, also by its own methods."""
+    """Stands for a task and records which attributes are read, also by its own methods."""
 
     def __init__(self, task: Task) -> None:
         self.__dict__.update(task=task, read=set())
@@ -149,9 +156,9 @@ class _Probe:
 
 
 def make_grid(base: Task, axes: Mapping[str, str]) -> Grid:
-    """The grid over ``axes``, each written as ``1,2,5`` or as ``start:stop:step``.
+    """Return the grid over ``axes``, each written as ``1,2,5`` or as ``start:stop:step``.
 
-    Raises ``PipelineError`` that lists every axis that cannot be used.
+    Raises ``PipelineError`` with every wrong axis.
     """
     known = {name: parameter for name, parameter in base.get_params() if name != "period"}
     faults = []
@@ -177,17 +184,17 @@ def _axis(parameter: Any, text: str) -> list[Any]:
     texts = _steps(text) if text.count(":") == 2 else text.split(",")
     found = [parameter.parse(part.strip()) for part in texts]
     if len(set(map(str, found))) != len(found):
-        raise ValueError("a value stands twice")
+        raise ValueError("a value is given twice")
     return found
 
 
 def _steps(text: str) -> list[str]:
-    """``start:stop:step``, the stop included, in as many decimal places as were written."""
+    """Return the values of ``start:stop:step``, with the decimal places that are written there."""
     start, stop, step = (float(part) for part in text.split(":"))
     if step <= 0 or stop < start:
         raise ValueError("start:stop:step needs a stop above its start and a step above 0")
     count = int((stop - start) / step + 1e-9) + 1
-    if count > _MOST_STEPS:
+    if count > _MAX_STEPS:
         raise ValueError(f"{count} values are too many")
     places = max(len(part.partition(".")[2]) for part in text.split(":"))
     return [f"{start + number * step:.{places}f}" for number in range(count)]

@@ -1,7 +1,7 @@
-"""Runs a grid: Luigi makes its inputs, a bounded pool its combinations, one file its results.
+"""Runs a grid: Luigi makes its inputs, and a bounded pool runs its combinations.
 
-Results go to a CSV file line by line, so that the coordinator's memory stays flat. What is
-complete is not run again, and is found by one listing of the store.
+Results are written to a CSV file line by line, so that the coordinator's memory stays flat. One
+listing of the store finds the complete combinations, which do not run again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,7 +26,7 @@ from mlservice.pipeline.grid import Combination, Grid
 from mlservice.pipeline.run import build
 from mlservice.pipeline.tasks import Task
 
-_MOST_FAILURES = 3
+_MAX_FAILURES = 3
 log = logging.getLogger("mlservice.pipeline")
 
 
@@ -40,7 +41,7 @@ class Best:
 
 @dataclass
 class GridOutcome:
-    """How a grid ended: how many ran, were complete before, failed; and which was the best."""
+    """The result of a grid: how many combinations ran, were complete before, and failed."""
 
     results: Path
     ran: int = 0
@@ -52,28 +53,35 @@ class GridOutcome:
 def run_grid(grid: Grid, *, metric: str, largest: bool, pool: int, folder: Path) -> GridOutcome:
     """Run every combination that is not complete, ``pool`` at a time; writes results.csv.
 
-    ``largest`` says that a large metric is good. A combination that fails leaves the others
-    alone. Raises ``PipelineError`` where the grid's inputs cannot be made.
+    ``largest`` means that the largest metric is the best. A combination that fails does not stop
+    the others. Raises ``PipelineError`` if the grid's inputs cannot be made.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    GridTask.work = _Work(grid, metric, largest, pool, folder / "results.csv")
-    build(GridTask(name=grid.name), workers=pool, runtime=grid.base.runtime)
-    return GridTask.work.outcome
+    work = _Work(grid, metric, largest, pool, folder / "results.csv")
+    build(GridTask.of(work), workers=pool, runtime=grid.base.runtime)
+    return work.outcome
 
 
 class GridTask(luigi.Task):
-    """The whole grid as one Luigi task; what it needs are the inputs of its combinations."""
+    """The whole grid as one Luigi task, which needs the inputs of its combinations."""
 
-    work: ClassVar[_Work]
+    work: ClassVar[_Work]  # each instance has its own; Luigi takes no fields
     name = luigi.Parameter()
     _ended = False
+
+    @classmethod
+    def of(cls, work: _Work) -> GridTask:
+        """Return a task for ``work``: a copy, since Luigi gives one instance for each name."""
+        task = copy(cls(name=work.grid.name))
+        vars(task)["work"] = work
+        return task
 
     def requires(self) -> list[Task]:
         """See Luigi."""
         return self.work.grid.needed()
 
     def complete(self) -> bool:
-        """See Luigi. Only a run can tell which combinations there are, and it is quick to."""
+        """See Luigi. Only a run knows the combinations, and it finds the complete ones quickly."""
         return self._ended
 
     def run(self) -> None:
@@ -87,7 +95,7 @@ class GridTask(luigi.Task):
 
 
 class _Work:
-    """The pool: never more than ``pool`` combinations begun and not ended."""
+    """The pool: never more than ``pool`` combinations run at the same time."""
 
     def __init__(self, grid: Grid, metric: str, largest: bool, pool: int, results: Path) -> None:
         self.grid = grid
@@ -132,7 +140,7 @@ class _Work:
             text = self._store.read(f"{combination.call.output}/{MANIFEST_NAME}")
             value = self._value(Manifest.decode(text, uri))
         except MlserviceError as error:
-            self._note_failure(combination, error)
+            self._record_failure(combination, error)
             return
         with self._lock:
             self.outcome.complete += there
@@ -145,16 +153,18 @@ class _Work:
     def _value(self, manifest: Manifest) -> float:
         if self._metric not in manifest.metrics:
             there = ", ".join(manifest.metrics) or "none"
-            raise PipelineError(f"--metric {self._metric}: the job gives no such one ({there})")
+            raise PipelineError(
+                f"--metric {self._metric}: the job gives no such metric (there are: {there})"
+            )
         return manifest.metrics[self._metric]
 
-    def _note_failure(self, combination: Combination, error: MlserviceError) -> None:
+    def _record_failure(self, combination: Combination, error: MlserviceError) -> None:
         words = ", ".join(f"{name}={value}" for name, value in combination.values.items())
         with self._lock:
             self.outcome.failed += 1
-            if self.outcome.failed <= _MOST_FAILURES:
+            if self.outcome.failed <= _MAX_FAILURES:
                 log.error("%s: %s", words, error)
-            elif self.outcome.failed == _MOST_FAILURES + 1:
+            elif self.outcome.failed == _MAX_FAILURES + 1:
                 log.error("more combinations fail; results.csv says why each did")
             row = (*combination.values.values(), "", "", str(error).replace("\n", " "))
             self._rows.writerow(row)

@@ -1,7 +1,7 @@
-"""Runs a pipeline with Luigi and says truly how it ended.
+"""Runs a pipeline with Luigi and reports truly how it ended.
 
-Luigi's own defaults report success on failure and trust ``run()`` without looking; here every
-task's artifact is looked for after it ran, and the summary's status decides.
+By default Luigi reports success even if tasks failed, and trusts ``run()`` without a check. Here
+each task's artifact is looked up after it ran, and the status of Luigi's summary decides.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from luigi.execution_summary import LuigiStatusCode
 from mlservice.artifacts import Artifact, Store
 from mlservice.errors import MlserviceError, PipelineError
 from mlservice.jobs import Executor, LocalExecutor
-from mlservice.owner import load_pipeline
+from mlservice.pipeline.discovery import load_root
 from mlservice.pipeline.tasks import Runtime, Task
 from mlservice.pipeline.threads import Factory
 from mlservice.settings import Settings
 
 _SUCCESS = (LuigiStatusCode.SUCCESS, LuigiStatusCode.SUCCESS_WITH_RETRY)
-_MOST_FAILURES = 3
+_MAX_FAILURES = 3
 log = logging.getLogger("mlservice.pipeline")
 
 
 @dataclass(frozen=True)
 class TaskStatus:
-    """One task of a pipeline: how deep it lies below the root, and whether it is complete."""
+    """One task of a pipeline: its depth below the root, and whether it is complete."""
 
     depth: int
     name: str
@@ -39,7 +39,7 @@ class TaskStatus:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: the root's artifact, and how many tasks ran for it."""
+    """The result of a run: the root's artifact, and how many tasks ran for it."""
 
     artifact: Artifact
     ran: int
@@ -48,7 +48,7 @@ class Outcome:
 def make_executor(
     settings: Settings, store: Store, environ: Mapping[str, str], *, stop_jobs: bool = False
 ) -> Executor:
-    """What ``[pipeline] executor`` names; ``stop_jobs`` stops dispatched jobs when cancelled."""
+    """Return the executor of the settings; ``stop_jobs`` stops dispatched jobs when cancelled."""
     if settings.pipeline.executor == "local":
         return LocalExecutor(settings.state / "logs", settings.folder, environ)
     from mlservice.cluster import open_nomad
@@ -71,8 +71,11 @@ def root_task(
     period: datetime,
     parameters: Mapping[str, str],
 ) -> Task:
-    """The owner's root task for ``period``; raises ``PipelineError`` for unknown parameters."""
-    cls = load_pipeline(settings.service.package)
+    """Return the owner's root task for ``period``.
+
+    Raises ``OwnerError``, and ``PipelineError`` for unknown parameters or undeclared jobs.
+    """
+    cls = load_root(settings.service.package)
     known = {name: parameter for name, parameter in cls.get_params() if name != "period"}
     if unknown := sorted(parameters.keys() - known.keys()):
         raise PipelineError(
@@ -85,15 +88,14 @@ def root_task(
             values[name] = known[name].parse(text)
         except ValueError as error:
             raise PipelineError(f"parameter {name} = '{text}': {error}") from error
-    Task.runtime = Runtime(settings.service.name, store, executor)
-    task: Task = cls(period=period, **values)
-    return task
+    task = cls(period=period, **values)
+    return task.bind(Runtime(settings.service.name, store, executor))
 
 
 def run_pipeline(task: Task, workers: int) -> Outcome:
-    """Run ``task`` and all it needs with ``workers`` processes.
+    """Run ``task`` and all that it needs, with up to ``workers`` tasks at the same time.
 
-    Raises ``PipelineError`` that says which task failed, why, and where its log is.
+    Raises ``PipelineError`` with each task that failed, the reason, and the place of its log.
     """
     missing = sum(not status.complete for status in status_of(task, beyond_complete=False))
     if not missing:
@@ -106,10 +108,7 @@ def run_pipeline(task: Task, workers: int) -> Outcome:
 
 
 def build(task: luigi.Task, *, workers: int, runtime: Runtime) -> None:
-    """Let Luigi run ``task`` and all it needs, in threads.
-
-    Raises ``PipelineError`` that says which task failed, why, and where its log is.
-    """
+    """Let Luigi run ``task`` and all that it needs, in threads; raises as ``run_pipeline`` does."""
     runtime.failures.clear()
     _silence_luigi()
     try:
@@ -129,9 +128,9 @@ def build(task: luigi.Task, *, workers: int, runtime: Runtime) -> None:
 
 
 def status_of(task: Task, *, beyond_complete: bool = True) -> list[TaskStatus]:
-    """The tasks that ``task`` needs and itself, root first, each once.
+    """Return ``task`` and all that it needs, the root first, each once.
 
-    ``beyond_complete`` also looks at what a complete one needed, which no run would.
+    ``beyond_complete`` includes the inputs of complete tasks, which a run would not look at.
     """
     seen: set[str] = set()
 
@@ -149,17 +148,17 @@ def status_of(task: Task, *, beyond_complete: bool = True) -> list[TaskStatus]:
 
 
 @luigi.Task.event_handler(luigi.Event.START)  # type: ignore[untyped-decorator]  # Luigi's own
-def _say_start(task: Task) -> None:
+def _log_start(task: Task) -> None:
     log.info("started  %s", task)
 
 
 @luigi.Task.event_handler(luigi.Event.PROCESSING_TIME)  # type: ignore[untyped-decorator]  # Luigi's
-def _say_end(task: Task, seconds: float) -> None:
+def _log_end(task: Task, seconds: float) -> None:
     log.info("finished %s in %.1f s", task, seconds)
 
 
 def _silence_luigi() -> None:
-    """Keep Luigi from logging: what it would say is said here, once and in our words."""
+    """Keep Luigi from logging: this module logs the same, once and with the remedy."""
     luigi.configuration.get_config().set("core", "no_configure_logging", "true")
     for name in ("luigi", "luigi-interface", "luigi.scheduler"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -174,7 +173,7 @@ def _explain(task: luigi.Task, runtime: Runtime, status: LuigiStatusCode) -> str
             return f"{task}: cannot be scheduled: {error}"
         return f"{task}: did not complete (Luigi says {status.name}), and no task says why"
     lines = [f"{task} did not complete; {len(failures)} of its tasks failed:"]
-    shown = failures[:_MOST_FAILURES]
+    shown = failures[:_MAX_FAILURES]
     lines += [f"  {failure.task}\n    {failure.reason}" for failure in shown]
     lines += [f"  {failure.task}: likewise, see its log" for failure in failures[len(shown) :]]
     lines.append("What is complete stays; run the same command again once the cause is gone.")

@@ -1,7 +1,10 @@
-"""The base of every task: its output is an artifact, its work is a job's.
+"""The base of every task: its output is an artifact, and a job does its work.
 
-``complete()`` asks the store and never memory, so that a task that ran anywhere counts
-everywhere and one that only seemed to run does not.
+``complete()`` reads the store and never memory. So a task that ran anywhere counts everywhere,
+and one that only seemed to run does not count.
+
+A task gets its ``Runtime`` when it is bound to a run. The tasks that it needs are bound to the
+same run, so two runs in one process do not share anything.
 """
 
 from __future__ import annotations
@@ -9,9 +12,12 @@ from __future__ import annotations
 import hashlib
 import json
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from copy import copy
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import luigi
 
@@ -31,7 +37,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Runtime:
-    """What tasks need of the process they run in."""
+    """What the tasks of one run share."""
 
     service: str
     store: Store
@@ -39,8 +45,21 @@ class Runtime:
     failures: list[Failure] = field(default_factory=list)
 
 
+_RUNTIME: ContextVar[Runtime] = ContextVar("runtime")
+
+
+@contextmanager
+def running(runtime: Runtime) -> Iterator[None]:
+    """Let tasks that are made inside, such as in ``inputs()``, belong to this run."""
+    token = _RUNTIME.set(runtime)
+    try:
+        yield
+    finally:
+        _RUNTIME.reset(token)
+
+
 class ArtifactTarget(luigi.Target):
-    """A Luigi target that exists once the artifact's manifest does."""
+    """A Luigi target that exists if the artifact's manifest exists."""
 
     def __init__(self, store: Store, path: str) -> None:
         """Point at the artifact at ``path`` in ``store``."""
@@ -52,7 +71,7 @@ class ArtifactTarget(luigi.Target):
         return self.store.exists(f"{self.path}/{MANIFEST_NAME}")
 
     def open(self) -> Artifact:
-        """The artifact; raises ``ArtifactNotFound``."""
+        """Return the artifact; raises ``ArtifactNotFound``."""
         return open_artifact(self.store, self.path)
 
     @property
@@ -62,21 +81,21 @@ class ArtifactTarget(luigi.Target):
 
 
 class Task(luigi.Task):
-    """A step of a pipeline. A subclass sets ``job`` and its parameters, and ``inputs()``.
+    """A step of a pipeline. A subclass sets ``job``, its parameters and ``inputs()``.
 
     Parameters that the job declares are passed to it; the others only choose inputs. All
-    significant parameters name the artifact.
+    significant parameters are part of the artifact's path.
     """
 
     job: ClassVar[Any]
-    runtime: ClassVar[Runtime]
+    _runtime: ClassVar[Runtime | None] = None  # an instance has its own; Luigi takes no fields
 
     def __init__(self, *values: Any, **named: Any) -> None:
         """Take the values of the task's parameters; Luigi's own is without types."""
         super().__init__(*values, **named)  # type: ignore[no-untyped-call]  # Luigi's own
 
     def inputs(self) -> Mapping[str, Sequence[Task] | Task]:
-        """The tasks whose artifacts the job takes, by the name of the job's input."""
+        """Return the tasks whose artifacts the job takes, by the names of the job's inputs."""
         return {}
 
     def requires(self) -> list[Task]:
@@ -90,6 +109,26 @@ class Task(luigi.Task):
     def complete(self) -> bool:
         """See Luigi: true once the artifact is in the store."""
         return self.output().exists()
+
+    @property
+    def runtime(self) -> Runtime:
+        """The run that the task is bound to; raises ``PipelineError`` if there is none."""
+        found = self._runtime or _RUNTIME.get(None)
+        if found is None:
+            raise PipelineError(
+                f"{self}: it belongs to no run: use it in inputs() of another task, or bind it by "
+                "`task.bind(runtime)`"
+            )
+        return found
+
+    def bind(self, runtime: Runtime) -> Self:
+        """Return the same task as a part of a run.
+
+        A copy, since Luigi gives one instance for the same parameters, whatever the run.
+        """
+        bound = copy(self)
+        vars(bound)["_runtime"] = runtime
+        return bound
 
     @property
     def path(self) -> str:
@@ -106,10 +145,11 @@ class Task(luigi.Task):
             raise
 
     def call(self) -> JobCall:
-        """The call of the job that makes this task's artifact."""
+        """Return the call of the job that makes this task's artifact."""
         declared = self.declared_job
         return JobCall(
             job=declared.name,
+            module=declared.module,
             task=self.task_family,
             output=self.path,
             code=declared.code,
@@ -127,7 +167,7 @@ class Task(luigi.Task):
 
     @property
     def declared_job(self) -> Job:
-        """The job of this task; raises ``PipelineError`` where the class names none."""
+        """The job of this task; raises ``PipelineError`` if the class has none."""
         if not hasattr(type(self), "job"):
             raise PipelineError(f"task {self.task_family}: set its job, such as `job = train`")
         return find_job(type(self).__dict__.get("job") or type(self).job)
@@ -142,10 +182,14 @@ class Task(luigi.Task):
         return f"{code}-{hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:10]}"
 
     def _tasks(self) -> dict[str, list[Task]]:
-        return {
+        runtime = self.runtime
+        with running(runtime):
+            found = self.inputs()
+        several = {
             name: [tasks] if isinstance(tasks, Task) else list(tasks)
-            for name, tasks in self.inputs().items()
+            for name, tasks in found.items()
         }
+        return {name: [task.bind(runtime) for task in tasks] for name, tasks in several.items()}
 
     def record_failure(self, error: Exception) -> None:
         """Keep why the task failed for the coordinator's report; Luigi would only log it."""
