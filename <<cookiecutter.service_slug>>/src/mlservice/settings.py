@@ -1,8 +1,8 @@
 """Reads service.toml, the one file that says what this service is, into frozen values.
 
-The environment overrides it for one process (``MLSERVICE_GATEWAY__PORT=8080`` stands for
-``[gateway] port = 8080``), so that a container needs no other file. Unknown keys are refused:
-a misspelt setting that has no effect is worse than none.
+The environment overrides it for one process (``MLSERVICE_GATEWAY__PORT=8080`` replaces
+``[gateway] port = 8080``), so a container needs no other file. Unknown keys are refused, because a
+misspelt setting would have no effect and no one would notice.
 """
 
 from __future__ import annotations
@@ -43,22 +43,24 @@ class ServiceSettings(Section):
 
 
 class PipelineSettings(Section):
-    """``[pipeline]``: when the model is trained, where, and with how many jobs at a time."""
+    """``[pipeline]``: when and where the model is trained, and with how many jobs at a time."""
 
     retrain_every: Granularity = Field("day", description="Length of a training period")
-    workers: int = Field(2, ge=1, le=64, description="Jobs that run at the same time on a machine")
+    workers: int = Field(
+        2, ge=1, le=64, description="Jobs that run at the same time on one machine"
+    )
     executor: Literal["local", "nomad"] = Field(
         "local", description="Where jobs run: processes of this machine, or dispatched to Nomad"
     )
     dispatched: int = Field(
-        64, ge=1, le=512, description="Jobs that run at the same time where they are dispatched"
+        64, ge=1, le=512, description="Dispatched jobs that run at the same time"
     )
-    tries: int = Field(2, ge=1, le=10, description="Times that a dispatched job is tried")
+    tries: int = Field(2, ge=1, le=10, description="Largest number of tries of a dispatched job")
     placement_minutes: float = Field(
-        30, gt=0, description="Time that a dispatched job may wait for a node with room for it"
+        30, gt=0, description="Minutes that a dispatched job may wait for a node with enough room"
     )
     metrics_file: str = Field(
-        "", description="File that a run's metrics are written to, for node_exporter's textfiles"
+        "", description="File for a run's metrics, for node_exporter's textfile collector"
     )
 
     @property
@@ -72,13 +74,14 @@ class ModelSettings(Section):
 
     reload: Literal["watch", "signal", "rolling"] = Field(
         "watch",
-        description="By the live file (watch), by SIGHUP (signal), or by new instances (rolling)",
+        description="How workers take a new model: when the live file changes (watch), after "
+        "SIGHUP (signal), or as new instances (rolling)",
     )
     serves: str = Field(
         "stable",
         pattern="^[a-z0-9][a-z0-9-]{0,29}$",
-        description="Version, as the routing knows it, whose workers are registered and take the "
-        "models that are published; set it by MLSERVICE_MODELS__SERVES for a second one",
+        description="Version whose workers are registered and take the published models; for a "
+        "second version set MLSERVICE_MODELS__SERVES",
     )
 
 
@@ -99,49 +102,53 @@ class ConsulSettings(Section):
 
 
 class ArtifactSettings(Section):
-    """``[artifacts]``: where data sets and models are kept."""
+    """``[artifacts]``: where data sets and models are stored."""
 
     root: str = Field(
         ".mlservice/artifacts",
         description="Folder (relative to service.toml), s3://bucket/prefix, or "
         "webhdfs://namenode:9870/prefix (swebhdfs:// for TLS; the user is HADOOP_USER_NAME)",
     )
-    s3_endpoint: str = Field("", description="Address of an S3 server other than Amazon's")
-    s3_region: str = Field("us-east-1", description="Region that requests are signed for")
+    s3_endpoint: str = Field("", description="URL of an S3 server other than Amazon's")
+    s3_region: str = Field("us-east-1", description="S3 region")
 
 
 class GatewaySettings(Section):
-    """``[gateway]``: the HTTP side."""
+    """``[gateway]``: the process that speaks HTTP."""
 
     host: str = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8000, ge=1, le=65535, description="Port to listen on")
     worker: str = Field("127.0.0.1:8001", description="gRPC address of the worker (host:port)")
-    deadline_ms: int = Field(1000, ge=1, le=600_000, description="Time a request may take")
-    max_request_bytes: int = Field(1_000_000, ge=64, description="Size of the largest request")
-    max_batch_rows: int = Field(256, ge=1, le=65536, description="Rows in one call of a worker")
-    max_queue_rows: int = Field(4096, ge=1, description="Rows that may wait for the worker")
-    drain_ms: int = Field(500, ge=0, description="Time that callers get to leave before a stop")
+    deadline_ms: int = Field(
+        1000, ge=1, le=600_000, description="Milliseconds that a request may take"
+    )
+    max_request_bytes: int = Field(1_000_000, ge=64, description="Largest size of a request")
+    max_batch_rows: int = Field(
+        256, ge=1, le=65536, description="Largest number of rows in a batch"
+    )
+    max_queue_rows: int = Field(4096, ge=1, description="Rows that may wait for a worker")
+    drain_ms: int = Field(500, ge=0, description="Milliseconds for callers to leave before a stop")
     metrics_port: int = Field(0, ge=0, le=65535, description="Port for Prometheus; 0: none")
 
 
 class QueueSettings(Section):
-    """``[queue]``: the same answers behind Kafka, by `mlservice serve queue`."""
+    """``[queue]``: the predict path behind Kafka, with `mlservice serve queue`."""
 
     brokers: str = Field("", description="Kafka's brokers (host:port, separated by commas)")
     requests: str = Field("", description="Topic of the requests (default: SERVICE.requests)")
     answers: str = Field("", description="Topic of the answers (default: SERVICE.answers)")
     dead_letters: str = Field(
-        "", description="Topic of what can't be answered (default: SERVICE.dead-letters)"
+        "", description="Topic of the dead letters (default: SERVICE.dead-letters)"
     )
     group: str = Field("", description="Consumer group (default: the service's name)")
     most_in_flight: int = Field(
-        256, ge=1, le=100_000, description="Messages of one process that are not answered yet"
+        256, ge=1, le=100_000, description="Largest number of unanswered messages of a process"
     )
     deadline_ms: int = Field(
         0,
         ge=0,
-        description="Time from when a message is written until it is answered with 504, where its "
-        "header says nothing; 0: it waits as long as it must",
+        description="Milliseconds from a message's timestamp to its answer 504, unless its header "
+        "sets a timeout; 0: it may wait forever",
     )
     host: str = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8004, ge=1, le=65535, description="Port of /live and /ready")
@@ -150,7 +157,7 @@ class QueueSettings(Section):
         {},
         repr=False,
         description="Options of librdkafka, such as security.protocol; `MLSERVICE_QUEUE__OPTIONS__"
-        "SASL_PASSWORD` stands for sasl.password",
+        "SASL_PASSWORD` sets sasl.password",
     )
 
     @field_validator("options")
@@ -172,43 +179,44 @@ _FIXED_OPTIONS = {
 
 
 class WorkerSettings(Section):
-    """``[worker]``: the predicting side."""
+    """``[worker]``: the process that predicts."""
 
     host: str = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8001, ge=1, le=65535, description="Port to listen on")
     stuck_after_ms: int = Field(
-        1000, ge=1, description="Length of one predict call that makes the worker unhealthy"
+        1000, ge=1, description="Milliseconds of one predict call after which it is unhealthy"
     )
     give_up_after_ms: int = Field(
-        10_000, ge=1, description="Length of one predict call that ends the worker's process"
+        10_000, ge=1, description="Milliseconds of one predict call after which it exits"
     )
     metrics_port: int = Field(0, ge=0, le=65535, description="Port for Prometheus; 0: none")
 
 
 class LiveSettings(Section):
-    """``[live]``: the file from which running processes learn of models and workers."""
+    """``[live]``: the file with all that may change while a process runs."""
 
-    file: str = Field("", description="Path (relative to service.toml); empty: there is none")
-    watch: bool = Field(True, description="Look for changes by itself; false: only on SIGHUP")
-    poll_ms: int = Field(500, ge=10, le=600_000, description="Time between two looks at the file")
+    file: str = Field("", description="Path (relative to service.toml); empty: none")
+    watch: bool = Field(True, description="Poll the file for changes; false: only on SIGHUP")
+    poll_ms: int = Field(500, ge=10, le=600_000, description="Milliseconds between two polls")
     stagger_ms: int = Field(
         0,
         ge=0,
         le=3_600_000,
-        description="Longest time, by chance, that a worker waits before it takes a new model",
+        description="Longest random delay, in milliseconds, before a worker takes a new model",
     )
 
 
 class AccessSettings(Section):
-    """``[access]``: who may ask the gateway."""
+    """``[access]``: who may send requests to the gateway."""
 
     required: bool = Field(
-        False, description="Refuse everybody who has no token of [live] file's clients"
+        False, description="Refuse each request without the token of a client in the live file"
     )
     tls_cert: str = Field("", description="PEM file of the gateway's certificate; empty: no TLS")
     tls_key: str = Field("", description="PEM file of its key")
     tls_client_ca: str = Field(
-        "", description="PEM file of the CA whose clients alone may connect (mTLS); empty: any"
+        "",
+        description="PEM file of the CA that signs callers' certificates (mTLS); empty: any caller",
     )
 
     @model_validator(mode="after")
@@ -223,7 +231,7 @@ class InternalTlsSettings(Section):
 
     cert: str = Field("", description="PEM file of this process's certificate; empty: no TLS")
     key: str = Field("", description="PEM file of its key")
-    ca: str = Field("", description="PEM file of the CA that signed the other's certificate")
+    ca: str = Field("", description="PEM file of the CA that signed the peer's certificate")
     worker_name: str = Field(
         "mlservice-worker", description="Name in the workers' certificates (SAN)"
     )
@@ -236,12 +244,14 @@ class InternalTlsSettings(Section):
 
 
 class EventSettings(Section):
-    """``[events]``: what was asked, answered, shown and rewarded, as JSON lines."""
+    """``[events]``: predictions, exposures and rewards, as JSON lines."""
 
     folder: str = Field(
-        ".mlservice/events", description="Folder (relative to service.toml); empty: keep none"
+        ".mlservice/events", description="Folder (relative to service.toml); empty: no events"
     )
-    megabytes: int = Field(1000, ge=32, description="Size at which the oldest files are removed")
+    megabytes: int = Field(
+        1000, ge=32, description="Size in MB above which the oldest files are deleted"
+    )
 
 
 class RewardSettings(Section):
@@ -249,18 +259,18 @@ class RewardSettings(Section):
 
     port: int = Field(8002, ge=1, le=65535, description="Port of the statistics, on 127.0.0.1")
     window_hours: float = Field(
-        24, gt=0, le=8760, description="Time after a prediction in which its reward counts"
+        24, gt=0, le=8760, description="Hours after a prediction in which its reward counts"
     )
     missing: Literal["ignore", "zero"] = Field(
-        "ignore", description="What a prediction is worth that had no reward within the window"
+        "ignore", description="The worth of a prediction without a reward within the window"
     )
     half_life_hours: float = Field(
-        0, ge=0, description="Age at which a reward counts half; 0: all count alike"
+        0, ge=0, description="Age in hours at which a reward counts half; 0: all count the same"
     )
 
 
 class Settings(Section):
-    """All of service.toml; ``folder`` is where it lies."""
+    """All of service.toml; ``folder`` holds the file."""
 
     folder: Path = Field(exclude=True)
     service: ServiceSettings
@@ -286,7 +296,7 @@ class Settings(Section):
 
     @property
     def state(self) -> Path:
-        """Folder of what a laptop keeps between runs: artifacts, logs."""
+        """Folder for what is kept between runs on a laptop: artifacts, logs."""
         return self.folder / ".mlservice"
 
     @property
@@ -296,7 +306,7 @@ class Settings(Section):
 
     @property
     def live_file(self) -> Path | None:
-        """``[live] file``, or None where there is none."""
+        """``[live] file``, or None if it is empty."""
         return self.folder / self.live.file if self.live.file else None
 
     @property
@@ -307,7 +317,7 @@ class Settings(Section):
 
     @property
     def events_folder(self) -> Path | None:
-        """``[events] folder``, or None where no events are kept."""
+        """``[events] folder``, or None if no events are written."""
         return self.folder / self.events.folder if self.events.folder else None
 
     @property
@@ -323,7 +333,7 @@ def load_settings(start: Path, environ: Mapping[str, str]) -> Settings:
     """Read the service.toml in ``start`` or the nearest folder above it.
 
     ``MLSERVICE_CONFIG`` in ``environ`` names the file instead; other ``MLSERVICE_`` variables
-    override single settings. Raises ``SettingsError`` that lists every fault at once.
+    override single settings. Raises ``SettingsError``, which lists all faults at once.
     """
     path = _find(start, environ)
     try:
@@ -353,7 +363,7 @@ def _find(start: Path, environ: Mapping[str, str]) -> Path:
 
 
 def _override(values: dict[str, Any], environ: Mapping[str, str]) -> dict[str, str]:
-    """Put the environment's settings into ``values``; returns which variable set which field."""
+    """Put the environment's settings into ``values``; return the variable that set each field."""
     sources = {}
     for name, value in environ.items():
         *sections, key = name.removeprefix(PREFIX).lower().split("__")
