@@ -1,7 +1,8 @@
-# The pipeline, run when somebody asks for it, on the cluster for batch jobs:
-#   mlservice deploy dispatch pipeline --meta period=2013-10-07
-# It computes nothing itself: it dispatches the jobs, and publishes the model at its end. What is
-# complete is not made again, so a second run of the same period is harmless.
+# The pipeline, on the cluster for batch jobs. `mlservice deploy` registers two jobs from this file:
+# - pipeline runs when somebody asks for it: mlservice deploy dispatch pipeline --meta period=2013-10-07
+# - retrain runs once in every period, by `crons`.
+# The pipeline computes nothing itself. It dispatches the jobs, and publishes the model at its end. It
+# does not repeat what is complete, so a second run of the same period is harmless.
 
 variable "datacenters" {
   description = "Datacenters of the cluster that the job may run in"
@@ -92,6 +93,12 @@ variable "consul_address" {
   default     = ""
 }
 
+variable "crons" {
+  description = "When retrain starts (UTC, five fields each); empty: this is the job pipeline"
+  type        = list(string)
+  default     = [] # `mlservice deploy` takes those of retrain from [pipeline] retrain_every
+}
+
 variable "pipeline_cpu" {
   description = "CPU in MHz; little is needed but at the end, when the model is tried"
   type        = number
@@ -104,14 +111,36 @@ variable "pipeline_memory_mb" {
   default     = 1024
 }
 
+locals {
+  retrain = length(var.crons) > 0
+  name    = local.retrain ? "retrain" : "pipeline"
+  # An empty period is the one that has just begun. Nomad replaces the variable when the task starts.
+  period = local.retrain ? [] : ["--period", "$${NOMAD_META_period}"]
+  args   = concat(["pipeline", "run", "--publish"], local.period)
+}
+
 job "<< cookiecutter.service_slug >>-pipeline" {
+  id          = "<< cookiecutter.service_slug >>-${local.name}"
+  name        = "<< cookiecutter.service_slug >>-${local.name}"
   type        = "batch"
   namespace   = var.namespace
   datacenters = var.datacenters
 
-  parameterized {
-    payload       = "forbidden"
-    meta_optional = ["period"] # empty: the period that has just begun
+  dynamic "parameterized" {
+    for_each = local.retrain ? [] : [1]
+    content {
+      payload       = "forbidden"
+      meta_optional = ["period"]
+    }
+  }
+
+  dynamic "periodic" {
+    for_each = local.retrain ? [1] : []
+    content {
+      crons            = var.crons
+      time_zone        = "UTC" # others skip or repeat hours twice a year
+      prohibit_overlap = true
+    }
   }
 
   group "pipeline" {
@@ -139,7 +168,7 @@ job "<< cookiecutter.service_slug >>-pipeline" {
         content {
           image   = var.image
           command = var.command
-          args    = ["pipeline", "run", "--publish", "--period", "${NOMAD_META_period}"]
+          args    = local.args
           logging {
             type = "json-file"
             config {
@@ -154,7 +183,7 @@ job "<< cookiecutter.service_slug >>-pipeline" {
         for_each = var.driver == "docker" ? [] : [1]
         content {
           command = var.command
-          args    = ["pipeline", "run", "--publish", "--period", "${NOMAD_META_period}"]
+          args    = local.args
         }
       }
 

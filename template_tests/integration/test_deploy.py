@@ -82,6 +82,7 @@ WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
     "a variable of no job": (("--var", "gatway_count=3"), 2, "variable gatway_count: no job in"),
     "no value": (("--var", "driver"), 2, "'driver': give it as NAME=VALUE"),
     "a driver that is none": (("--var", "driver=podman"), 7, "driver must be docker or raw_exec"),
+    "no crons": (("--var", "crons=[]"), 2, "variable crons = []: retrain needs at least one: give"),
     "no number": (("--var", "gateway_count=many"), 7, "gateway.nomad.hcl"),
 }  # fmt: skip
 

@@ -37,10 +37,13 @@ ClusterName = Literal["batch", "services"]
 _FILES: tuple[tuple[str, ClusterName], ...] = (
     ("job", "batch"),
     ("pipeline", "batch"),
-    ("retrain", "batch"),
     ("worker", "services"),
     ("gateway", "services"),
 )
+# A file with several jobs: the variables of each.
+_OWN: dict[str, list[dict[str, str]]] = {
+    "pipeline": [{"crons": as_hcl([])}, {}],  # with crons, it is the job retrain
+}
 
 
 @dataclass(frozen=True)
@@ -79,21 +82,21 @@ def plan_jobs(
 ) -> list[Planned[Cluster]]:
     """Return every job of the service, from the files in ``folder``.
 
-    ``jobs`` are the declared ones; ``values`` are the variables as HCL. Raises ``ClusterRefused``
-    with the parser's words, and ``SettingsError`` for a variable that no file declares.
+    ``jobs`` are the declared ones; ``values`` are the variables as HCL, with ``crons``. Raises
+    ``ClusterRefused`` with the parser's words, and ``SettingsError`` for a variable that no file
+    declares, or if ``crons`` is missing or empty.
     """
     _check_names(folder, values)
+    _check_crons(values)
     sizes = [(job.name, size) for job in jobs for size in job.memory_mb]
-    own = [{"job": as_hcl(job), "memory_mb": as_hcl(size)} for job, size in sizes]
+    calls = [{"job": as_hcl(job), "memory_mb": as_hcl(size)} for job, size in sizes]
     found: list[Planned[Cluster]] = []
     for name, cluster in _FILES:
         file = folder / f"{name}.nomad.hcl"
         nomad = clusters.named(cluster)
         shared = {**values, "namespace": as_hcl(nomad.namespace)}
-        found += [
-            Planned(nomad, cluster, _parse(file, nomad, {**shared, **more}))
-            for more in (own if name == "job" else [{}])
-        ]
+        own = calls if name == "job" else _OWN.get(name, [{}])
+        found += [Planned(nomad, cluster, _parse(file, nomad, {**shared, **more})) for more in own]
     return found
 
 
@@ -110,6 +113,16 @@ def _check_names(folder: Path, values: Mapping[str, str]) -> None:
         raise SettingsError(
             f"variable {', '.join(unknown)}: no job in {folder} declares it: correct the name, or "
             "remove it from the var file or --var"
+        )
+
+
+def _check_crons(values: Mapping[str, str]) -> None:
+    found = values.get("crons", "")
+    if not found.strip("[] \t\n"):
+        raise SettingsError(
+            f"variable crons = {found or 'none'}: retrain needs at least one: give it, such as "
+            '["5 0 * * *"], or remove the variable from the var file or --var; '
+            "`mlservice deploy stop retrain` ends the retraining"
         )
 
 
