@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin
 
@@ -47,7 +48,7 @@ def _rows(section: type[Section]) -> Iterator[tuple[str, str, str]]:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "(none: it must be given)"
-    return f"`{field.default!r}`".replace("'", '"')
+    return f"`{json.dumps(field.default)}`"
 
 
 def _choices(kind: Any) -> str:
