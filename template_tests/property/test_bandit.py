@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,6 +19,7 @@ from starlette.routing import Route
 from mlservice.bandit import Arm, Statistics, Tally, decode_statistics, probabilities
 from mlservice.bandit.server import make_app
 from mlservice.errors import StatisticsError
+from mlservice.events import Event, ExposureEvent, PredictionEvent, RewardEvent, encode_event
 from mlservice.live import ThompsonPolicy, WeightsPolicy
 from mlservice.prediction.routing import Router
 from mlservice.settings import load_settings
@@ -55,7 +56,7 @@ class Simulation:
         router.apply(self.policy)
         router.count_workers({"a": 1, "b": 1, "c": 1})
         tally = Tally(window=3600, half_life=self.half_life)
-        due: list[tuple[float, dict[str, Any]]] = []
+        due: list[tuple[float, RewardEvent]] = []
         for n in range(requests):
             second[0] = float(n)
             while due and due[0][0] <= n:
@@ -77,26 +78,31 @@ class Simulation:
         return sum(max(means.values()) - means[version] for version in self.chosen)
 
 
-def prediction(request: str, version: str, second: float, **more: Any) -> dict[str, Any]:
-    """The event; ``version`` is the one that it was dealt, and answers unless ``more`` says so."""
-    return {
-        "event": "prediction",
-        "time": (START + timedelta(seconds=second)).isoformat(),
-        "request_id": request,
-        "assigned": version,
-        "version": version,
-        "fallbacks": [],
-        **more,
-    }
+def prediction(
+    request: str, version: str, second: float, fallbacks: tuple[str, ...] = ()
+) -> PredictionEvent:
+    """The event; ``version`` is the one that was assigned and answered."""
+    return PredictionEvent(
+        time=START.timestamp() + second,
+        request_id=request,
+        user=None,
+        policy="thompson",
+        assigned=version,
+        probability=0.5,
+        version=version,
+        model_version="m",
+        prediction={},
+        fallbacks=fallbacks,
+        stages={},
+    )
 
 
-def rewarded(request: str, reward: float, second: float) -> dict[str, Any]:
-    moment = (START + timedelta(seconds=second)).isoformat()
-    return {"event": "reward", "time": moment, "request_id": request, "reward": reward}
+def rewarded(request: str, reward: float, second: float) -> RewardEvent:
+    return RewardEvent(START.timestamp() + second, request, reward)
 
 
-def json_lines(events: list[dict[str, Any]]) -> str:
-    return "".join(json.dumps(event) + "\n" for event in events)
+def json_lines(events: Sequence[Event]) -> bytes:
+    return b"".join(encode_event(event) for event in events)
 
 
 def clicks(**rates: float) -> Reward:
@@ -270,10 +276,12 @@ def test_the_first_reward_of_a_request_counts_however_they_come() -> None:
     tally.add(rewarded("one", 0, 5))
     tally.add(prediction("late", "a", 6))
     tally.add(rewarded("late", 1, 200))
-    tally.add(prediction("sick", "a", 7, fallbacks=["weather"]))
-    tally.add(prediction("astray", "a", 8) | {"version": "b"})
+    tally.add(prediction("sick", "a", 7, fallbacks=("weather",)))
+    tally.add(prediction("astray", "a", 8)._replace(version="b"))
     tally.add(rewarded("sick", 1, 9))
-    tally.add({"event": "exposure", "time": START.isoformat(), "request_id": "x"})
+    tally.add(ExposureEvent(START.timestamp(), "x", None, "flag", "on"))
+    tally.add(prediction("rows", "a", 10))
+    tally.add(rewarded("rows", 1, 11)._replace(row=2))
     arms = tally.arms((START + timedelta(seconds=250)).timestamp())
     assert arms == {"a": Arm(count=2.0, sum=2.0, squares=2.0)}
     assert (tally.doubles, tally.late) == (1, 1)
@@ -308,15 +316,15 @@ def test_two_gateways_that_ask_at_the_same_moment_lose_no_event(make_toy: MakeTo
     folder = settings.events_folder
     assert folder is not None
     folder.mkdir(parents=True)
-    now = {"time": datetime.now(UTC).isoformat()}
-    asked = [{**prediction(str(n), "a", 0), **now} for n in range(5_000)]
-    worth = [{**rewarded(str(n), 1, 0), **now} for n in range(5_000)]
-    (folder / "events-1.jsonl").write_text(json_lines(asked), "utf-8")
+    now = datetime.now(UTC).timestamp() - START.timestamp()
+    asked = [prediction(str(n), "a", now) for n in range(5_000)]
+    worth = [rewarded(str(n), 1, now) for n in range(5_000)]
+    (folder / "events-1.jsonl").write_bytes(json_lines(asked))
     (route,) = make_app(settings).routes
     assert isinstance(route, Route)
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(route.endpoint, range(8)))
-        with (folder / "events-1.jsonl").open("a", encoding="utf-8") as file:
+        with (folder / "events-1.jsonl").open("ab") as file:
             file.write(json_lines(worth))
         answers = list(threads.map(route.endpoint, range(8)))
     counts = [json.loads(answer.body)["versions"]["a"]["count"] for answer in answers]
@@ -332,7 +340,7 @@ def test_the_order_of_events_within_the_window_does_not_matter_for_single_reward
     drawn: list[tuple[str, bool, float]], random: Any
 ) -> None:
     seen = {name: (won, second) for name, won, second in drawn}
-    events = [prediction(name, "a", second) for name, (_, second) in seen.items()]
+    events: list[Event] = [prediction(name, "a", second) for name, (_, second) in seen.items()]
     events += [rewarded(name, float(won), second + 5) for name, (won, second) in seen.items()]
     tallies = []
     for _ in range(2):

@@ -106,6 +106,7 @@ def platform_release(template: Template) -> Files:
         **house,
         template.path("src/<<cookiecutter.__package_name>>/data.py"): "# from the template\n",
         template.path("contracts/new.schema.json"): "{}\n",
+        template.path("contracts/events/new.v1.schema.json"): "{}\n",
         template.path("platform.cfg"): "new\n",
         template.path("requirements/dev.in"): "copier\n",
         **dict.fromkeys(dependencies, "from-the-template\n"),
@@ -180,13 +181,17 @@ def test_an_upgrade_is_announced_rehearsed_and_staged_and_keeps_the_owners_house
     assert service.changed == {
         ANSWERS: "M",
         "Makefile": "M",
+        "contracts/events/new.v1.schema.json": "A",
         "platform.cfg": "A",
         "requirements/dev.in": "M",
     }
     assert "NEWER := 1" in service.read("Makefile")
     assert "mine:\n\techo mine" in service.read("Makefile")
     assert (service.folder / ".env").read_text() == "TOKEN=filled-in\n"
-    assert re.search(r"added:\n    platform.cfg\n  changed:\n(    .*\n)*    Makefile", report)
+    assert re.search(
+        r"added:\n    contracts/events/new.v1.schema.json\n    platform.cfg\n  changed:\n(    .*\n)*    Makefile",
+        report,
+    )
     assert re.search(r"at risk.*:\n    Makefile\n", report)
     assert "contracts/new.schema.json" in report
     for step in ("git diff --cached", "make lock", "make lint test", "git commit"):
@@ -403,6 +408,22 @@ def test_the_guard_and_copier_yml_mean_the_same_house() -> None:
     assert [path.replace(package, "{package}") for path in excluded] == [
         path.removesuffix("/*") for path in guarded
     ]
+    updated = re.findall(
+        r"_copier_operation == 'update' %>!/(.+?)<% endif %>",
+        (ROOT / "copier.yml").read_text(encoding="utf-8"),
+    )
+    assert [f"{path}/*" for path in updated] == _guards("_PLATFORM") == ["contracts/events/*"]
+
+
+def _guards(name: str) -> list[str]:
+    """A tuple of the guards."""
+    return run(
+        sys.executable,
+        "-c",
+        f"from mlservice.upgrade.guards import {name}; print(*{name}, sep='\\n')",
+        cwd=ROOT,
+        PYTHONPATH=str(ROOT / SLUG / "src"),
+    ).splitlines()
 
 
 def test_an_ignored_file_in_the_way_leaves_everything_as_it_was(due: DueUpgrade) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mlservice.contracts import Contract
+from mlservice.events import EventLog
 from mlservice.live import CanaryPolicy
 from mlservice.observe import metrics
-from mlservice.observe.events import EventLog
 from mlservice.owner import RequestCode
 from mlservice.prediction.batching import Reply
 from mlservice.prediction.path import Prediction, PredictPath, RequestContext

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from mlservice import toggle
 from mlservice.errors import LiveError
+from mlservice.events import Event, EventLog, ExposureEvent
 from mlservice.live import FlagSet, read_live
-from mlservice.observe.events import EventLog
 from mlservice.toggles import ToggleContext, Toggles
 from mlservice.toggles.current import CURRENT
 
@@ -29,9 +29,9 @@ class Memory(EventLog):
 
     def __init__(self) -> None:
         super().__init__(None, 0)
-        self.events: list[dict[str, Any]] = []
+        self.events: list[Event] = []
 
-    def put(self, event: Any) -> None:
+    def put(self, event: Event) -> None:
         self.events.append(event)
 
 
@@ -149,14 +149,32 @@ def test_an_exposure_is_told_once_where_a_variant_was_used(
     finally:
         CURRENT.reset(token)
     (event,) = events.events
-    assert event.pop("time").tzinfo is UTC
-    assert event == {
-        "event": "exposure",
-        "request_id": "r1",
-        "user": "u",
-        "flag": "shown",
-        "variant": "on",
+    assert abs(event.time - time.time()) < 60
+    assert event == ExposureEvent(event.time, "r1", "u", "shown", "on", "shown", "user")
+
+
+@pytest.mark.parametrize(
+    ("targeting", "salt"),
+    [
+        ({"fractional": [["on", 1], ["off", 0]]}, "f"),
+        ({"fractional": [{"var": "country"}, ["on", 1], ["off", 0]]}, None),
+        ({"if": [True, "on", "off"]}, None),
+        ({"if": [True, {"fractional": [["on", 1]]}, {"fractional": ["own", ["on", 1]]}]}, None),
+        ({"$ref": "half"}, "f"),
+    ],
+)
+def test_an_exposure_names_the_salt_if_the_flag_randomises_users_by_its_name(
+    toggles: Toggles, events: Memory, targeting: Any, salt: str | None
+) -> None:
+    flags = {
+        "flags": {"f": flag(ON_OFF, "off", targeting=targeting)},
+        "$evaluators": {"half": {"fractional": [["on", 1], ["off", 0]]}},
     }
+    toggles.apply(FlagSet.model_validate(flags))
+    ToggleContext(toggles, None, "r1", {"country": "de"}).value("f", False)
+    (event,) = events.events
+    assert isinstance(event, ExposureEvent)
+    assert (event.salt, event.unit, event.user) == (salt, "request", None)
 
 
 def test_outside_of_a_request_a_toggle_has_its_default(toggles: Toggles) -> None:

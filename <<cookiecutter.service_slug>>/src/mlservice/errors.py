@@ -10,6 +10,7 @@ keeps its traceback. The whole tree::
     ├── ReleaseError                    2   what the last release promised cannot be read
     ├── LiveError                       2   the live file or a published model's record
     ├── StatisticsError                 2   the rewards by which a bandit chooses
+    ├── EventError                      2   a line of an event file that cannot be read
     ├── AddressInUse                    2   a port that somebody else holds
     ├── ArtifactError                   3
     │   ├── ArtifactNotFound            3
@@ -77,6 +78,12 @@ class LiveError(MlserviceError):
 
 class StatisticsError(MlserviceError):
     """Statistics of the versions' rewards that cannot be used, or that nobody gives."""
+
+    exit_code = 2
+
+
+class EventError(MlserviceError):
+    """An event whose JSON cannot be read, or one that JSON cannot hold."""
 
     exit_code = 2
 

@@ -11,9 +11,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import orjson
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -23,7 +21,8 @@ from starlette.routing import Route
 from mlservice.address import listen
 from mlservice.bandit.statistics import Statistics
 from mlservice.bandit.tally import Tally
-from mlservice.errors import StatisticsError
+from mlservice.errors import EventError, StatisticsError
+from mlservice.events import Event, decode_event
 from mlservice.observe.logs import log_as_json
 from mlservice.settings import Settings
 
@@ -53,13 +52,14 @@ def make_app(settings: Settings) -> Starlette:
     def statistics(_: Request) -> JSONResponse:
         with lock:
             for event in files.new():
-                try:
-                    tally.add(event)
-                except (KeyError, TypeError, ValueError):
-                    tally.strange += 1
+                tally.add(event)
             now = time.time()
             arms = tally.arms(now)
-            unused = {"doubles": tally.doubles, "late": tally.late, "strange": tally.strange}
+            unused = {
+                "doubles": tally.doubles,
+                "late": tally.late,
+                "strange": tally.strange + files.faulty,
+            }
         found = Statistics(format=1, created=datetime.fromtimestamp(now, UTC), versions=arms)
         headers = {f"X-{name}": str(count) for name, count in unused.items()}
         return JSONResponse(found.model_dump(mode="json"), headers=headers)
@@ -74,9 +74,11 @@ class EventFiles:
         """Begin with all that is there."""
         self._folder = folder
         self._read: dict[Path, int] = {}
+        self.faulty = 0
+        """Lines that are no events."""
 
-    def new(self) -> Iterator[dict[str, Any]]:
-        """Each new whole line, the files in the order of their names."""
+    def new(self) -> Iterator[Event]:
+        """The events of new whole lines, the files in the order of their names."""
         for path in sorted(self._folder.glob("events-*.jsonl")):
             try:
                 with path.open("rb") as file:
@@ -88,6 +90,10 @@ class EventFiles:
             self._read[path] = self._read.get(path, 0) + whole
             for line in content[:whole].splitlines():
                 try:
-                    yield orjson.loads(line)
-                except orjson.JSONDecodeError:
-                    log.error("%s: a line is no event: %.80r", path, line)
+                    event = decode_event(line)
+                except EventError as error:
+                    self.faulty += 1
+                    log.error("%s: a line is no event: %s: %.80r", path, error, line)
+                else:
+                    if event is not None:
+                        yield event

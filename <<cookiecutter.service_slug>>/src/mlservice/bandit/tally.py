@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from mlservice.bandit.statistics import Arm
+from mlservice.events import Event, PredictionEvent, RewardEvent
 
 _MOST_ORPHANS = 100_000
 Missing = Literal["ignore", "zero"]
@@ -71,17 +70,13 @@ class Tally:
     _settled: OrderedDict[str, float] = field(default_factory=OrderedDict)
     _orphans: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
 
-    def add(self, event: Mapping[str, Any]) -> None:
-        """Take one event; others than predictions and rewards are passed over."""
-        kind = event.get("event")
-        if kind not in ("prediction", "reward"):
-            return
-        moment = datetime.fromisoformat(event["time"]).timestamp()
-        request = event["request_id"]
-        if kind == "reward":
-            self._reward(request, float(event["reward"]), moment)
-        elif not event["fallbacks"] and event["version"] == event["assigned"]:
-            self._predict(request, event["assigned"], moment)
+    def add(self, event: Event) -> None:
+        """Count one event; only predictions and rewards of whole requests matter."""
+        match event:
+            case RewardEvent(row=None):
+                self._reward(event.request_id, event.reward, event.time)
+            case PredictionEvent(fallbacks=()) if event.version == event.assigned:
+                self._predict(event.request_id, event.assigned, event.time)
 
     def arms(self, now: float) -> dict[str, Arm]:
         """The sums at the moment ``now`` (seconds since 1970)."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from datetime import UTC, datetime
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -18,11 +18,11 @@ import orjson
 
 from mlservice.contracts import Contract, parse
 from mlservice.errors import RequestRefused
+from mlservice.events import MAX_REWARD, EventLog, RewardEvent
 from mlservice.gateway.admission import Admission
 from mlservice.gateway.problems import PROBLEM, Headers, headers_of, problem
 from mlservice.gateway.uvicorn_protocol import TASK
 from mlservice.observe import metrics
-from mlservice.observe.events import EventLog
 from mlservice.prediction import request_headers
 from mlservice.prediction.path import Prediction, PredictPath, RequestContext
 from mlservice.settings import GatewaySettings
@@ -48,7 +48,7 @@ REWARD = Contract(
                 "type": "string",
                 "pattern": f"^{request_headers.REQUEST_ID}$",
             },
-            "reward": {"type": "number", "minimum": -1e9, "maximum": 1e9},
+            "reward": {"type": "number", "minimum": -MAX_REWARD, "maximum": MAX_REWARD},
         },
     },
 )
@@ -172,7 +172,7 @@ class RewardEndpoint(_Endpoint):
         if faults := REWARD.faults(message):
             raise RequestRefused(422, "invalid_reward", "the reward breaks its contract", faults)
         metrics.REWARDS.inc()
-        self._events.put({"event": "reward", "time": datetime.now(UTC), **message})
+        self._events.put(RewardEvent(time.time(), message["request_id"], message["reward"]))
         return 202, orjson.dumps({"request_id": message["request_id"]}), ()
 
 

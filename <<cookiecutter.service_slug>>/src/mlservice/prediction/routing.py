@@ -32,13 +32,14 @@ class Choice(NamedTuple):
     """Which version answers, and why.
 
     ``assigned`` is the version by policy, with its ``probability``; ``version`` is the one that
-    answers: another one where nobody can answer for the first.
+    answers: another one where nobody can answer for the first. ``salt`` is the policy's.
     """
 
     assigned: str
     version: str
     probability: float
     policy: str
+    salt: str
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,13 @@ class _Dealing:
     bounds: tuple[float, ...]
     choices: tuple[Choice, ...]
     policy: str
+    salt: str
 
     @classmethod
-    def of(cls, shares: Mapping[str, float], policy: str) -> _Dealing:
+    def of(cls, shares: Mapping[str, float], policy: str, salt: str = "") -> _Dealing:
         kept = {version: share for version, share in shares.items() if share > 0}
-        choices = tuple(Choice(name, name, share, policy) for name, share in kept.items())
-        return cls(shares, tuple(kept), tuple(accumulate(kept.values())), choices, policy)
+        choices = tuple(Choice(name, name, share, policy, salt) for name, share in kept.items())
+        return cls(shares, tuple(kept), tuple(accumulate(kept.values())), choices, policy, salt)
 
     def deal(self, number: float, ready: Collection[str]) -> Choice:
         """The version for a number from [0, 1), from those that are ``ready`` where one is."""
@@ -116,8 +118,7 @@ class Router:
 
         Raises ``Unavailable`` where no worker can answer for any version that has a share.
         """
-        salt = self._policy.salt if self._policy else ""
-        choice = self._dealing.deal(unit(f"{salt}/{user}"), self._workers)
+        choice = self._dealing.deal(unit(f"{self._dealing.salt}/{user}"), self._workers)
         self._seen[choice.version] += 1
         return choice
 
@@ -164,7 +165,7 @@ class Router:
 
     def _enforce(self, shares: Mapping[str, float], name: str) -> None:
         before = self._dealing
-        self._dealing = _Dealing.of(shares, name)
+        self._dealing = _Dealing.of(shares, name, self._policy.salt if self._policy else "")
         if before.shares != shares:
             if before.policy != name or name != "thompson":
                 log.info("shares by policy %s: %s", name, _shown(shares))

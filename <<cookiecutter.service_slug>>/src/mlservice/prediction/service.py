@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 
 from mlservice.contracts import Contract
+from mlservice.events import EventLog
 from mlservice.live import ListedWorker, Live, LiveFollower
-from mlservice.observe.events import EventLog
 from mlservice.owner import load_request_code, load_upstreams
 from mlservice.prediction.path import PredictPath
 from mlservice.prediction.statistics_poller import StatisticsPoller

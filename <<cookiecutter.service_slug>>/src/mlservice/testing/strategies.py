@@ -56,10 +56,15 @@ def _object(schema: dict[str, Any], where: str) -> st.SearchStrategy[Any]:
         for name, field in schema.get("properties", {}).items()
     }
     required = set(schema.get("required", ()))
-    return st.fixed_dictionaries(
+    named = st.fixed_dictionaries(
         {name: fields[name] for name in fields if name in required},
         optional={name: fields[name] for name in fields if name not in required},
     )
+    others = schema.get("additionalProperties")
+    if not isinstance(others, dict):
+        return named
+    more = st.dictionaries(st.text(max_size=20), _strategy(others, f"{where}/*"), max_size=5)
+    return st.tuples(more, named).map(lambda pair: {**pair[0], **pair[1]})
 
 
 def _array(schema: dict[str, Any], where: str) -> st.SearchStrategy[Any]:

@@ -8,27 +8,26 @@ same flag, user and attributes, as far as the flag's rule looks at them.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Hashable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from openfeature import api
 from openfeature.evaluation_context import EvaluationContext
 
+from mlservice.events import EventLog, ExposureEvent, unit_of
 from mlservice.live import FlagSet
-from mlservice.observe.events import EventLog
 from mlservice.toggles.current import T
-from mlservice.toggles.flag_dependencies import Looks, looks_of
+from mlservice.toggles.flag_dependencies import Dependencies, dependencies_of, salts_of
 from mlservice.toggles.provider import LiveProvider
 
 _DOMAIN = "mlservice"
-_AT_NOTHING = Looks(user=False, attributes=())
-
+_NO_DEPENDENCIES = Dependencies(user=False, attributes=())
 
 Kept = tuple[Any, str | None]
 """A flag's value and its variant, None where the value is the default of the code."""
 
-_MOST_KEPT = 50_000
+_MAX_KEPT = 50_000
 
 
 class Toggles:
@@ -41,17 +40,24 @@ class Toggles:
         self.client = api.get_client(_DOMAIN)
         self.events = events
         self.kept: dict[Hashable, Kept] = {}
-        self._looks: Mapping[str, Looks | None] = {}
+        self._dependencies: Mapping[str, Dependencies | None] = {}
+        self._salts: Mapping[str, str] = {}
 
     def apply(self, flags: FlagSet | None) -> None:
         """Have these flags in force from now on."""
-        self._provider.apply(flags or FlagSet())
-        self._looks = {} if flags is None else looks_of(flags)
+        flags = flags or FlagSet()
+        self._provider.apply(flags)
+        self._dependencies = dependencies_of(flags)
+        self._salts = salts_of(flags)
         self.kept = {}
+
+    def salt(self, name: str) -> str | None:
+        """What the flag's randomisation depends on besides the user; None if it does not."""
+        return self._salts.get(name)
 
     def keep(self, key: Hashable, found: Kept) -> None:
         """Keep what a flag came to."""
-        if len(self.kept) >= _MOST_KEPT:
+        if len(self.kept) >= _MAX_KEPT:
             self.kept.clear()
         self.kept[key] = found
 
@@ -59,13 +65,13 @@ class Toggles:
         self, name: str, default: object, user: str, attributes: Mapping[str, Any]
     ) -> Hashable | None:
         """What an evaluation's result depends on; None where it may be another one each time."""
-        looks = self._looks.get(name, _AT_NOTHING)
-        if looks is None:
+        depends = self._dependencies.get(name, _NO_DEPENDENCIES)
+        if depends is None:
             return None
-        key = (name, type(default), default, user if looks.user else None)
-        if not looks.attributes:
+        key = (name, type(default), default, user if depends.user else None)
+        if not depends.attributes:
             return key
-        seen = [attributes.get(attribute) for attribute in looks.attributes]
+        seen = [attributes.get(attribute) for attribute in depends.attributes]
         if any(isinstance(value, dict | list) for value in seen):
             return None
         kinds = [type(value) for value in seen]  # for 1 and True are the same key
@@ -120,12 +126,13 @@ class ToggleContext:
     def _expose(self, name: str, variant: str) -> None:
         self.variants[name] = variant
         self._toggles.events.put(
-            {
-                "event": "exposure",
-                "time": datetime.now(UTC),
-                "request_id": self._request_id,
-                "user": self._user,
-                "flag": name,
-                "variant": variant,
-            }
+            ExposureEvent(
+                time.time(),
+                self._request_id,
+                self._user,
+                name,
+                variant,
+                self._toggles.salt(name),
+                unit_of(self._user),
+            )
         )

@@ -1,4 +1,4 @@
-"""What a flag's rule looks at, so that its result can be kept for as long as that is the same."""
+"""Finds what a flag's rule depends on: the cache key of its result, and the salt of its buckets."""
 
 from __future__ import annotations
 
@@ -10,42 +10,63 @@ from pydantic import JsonValue
 from mlservice.live import Flag, FlagSet, operations
 
 _USER = "targetingKey"
-_INSIDE = "$flagd"
+_FLAGD = "$flagd"
 _OPAQUE = frozenset({"missing", "missing_some", "map", "filter", "reduce", "all", "some", "none"})
 
 
 @dataclass(frozen=True)
-class Looks:
-    """Whether a rule looks at the user, and at which attributes of the request."""
+class Dependencies:
+    """Whether a rule depends on the user, and on which attributes of the request."""
 
     user: bool
     attributes: tuple[str, ...]
 
 
-def looks_of(flags: FlagSet) -> Mapping[str, Looks | None]:
-    """What each flag looks at; None where that cannot be told, or is the time."""
-    return {name: _looks(flag, flags) for name, flag in flags.flags.items()}
+def dependencies_of(flags: FlagSet) -> Mapping[str, Dependencies | None]:
+    """The dependencies of each flag; None if they cannot be told, or include the time."""
+    return {name: _dependencies(flag, flags) for name, flag in flags.flags.items()}
 
 
-def _looks(flag: Flag, flags: FlagSet) -> Looks | None:
+def salts_of(flags: FlagSet) -> Mapping[str, str]:
+    """The salt of each flag that randomises the user; flagd takes the flag's name for it.
+
+    Flags without a share are left out, and those that name a bucketing value of their own.
+    """
+    return {name: name for name, flag in flags.flags.items() if _randomises_user(flag, flags)}
+
+
+def _dependencies(flag: Flag, flags: FlagSet) -> Dependencies | None:
     roots: set[str] = set()
     user = False
     for operator, argument in _all_operations(flag.targeting, flags):
         if operator in _OPAQUE:
             return None
         if operator == "fractional":
-            user = True  # unless it says otherwise, which then is a variable
+            user = True  # its own bucketing value, if it has one, is a variable besides
         if operator == "var":
             path = argument[0] if isinstance(argument, list) and argument else argument
-            if not isinstance(path, str) or not path or path.startswith(f"{_INSIDE}.time"):
+            if not isinstance(path, str) or not path or path.startswith(f"{_FLAGD}.time"):
                 return None
             roots.add(path.split(".")[0])
-    attributes = tuple(sorted(roots - {_USER, _INSIDE}))
-    return Looks(user or _USER in roots, attributes)
+    attributes = tuple(sorted(roots - {_USER, _FLAGD}))
+    return Dependencies(user or _USER in roots, attributes)
+
+
+def _randomises_user(flag: Flag, flags: FlagSet) -> bool:
+    arguments = [
+        argument
+        for operator, argument in _all_operations(flag.targeting, flags)
+        if operator == "fractional"
+    ]
+    # A first argument that is no [variant, weight] is a bucketing value of the rule's own.
+    return bool(arguments) and all(
+        isinstance(argument, list) and argument and isinstance(argument[0], list)
+        for argument in arguments
+    )
 
 
 def _all_operations(rule: JsonValue, flags: FlagSet) -> Iterator[tuple[str, JsonValue]]:
-    """Those of the rule and of the shared rules that it, or one of them, refers to."""
+    """The operations of the rule, and of the shared rules that it refers to directly or not."""
     waiting, seen = [rule], set()
     while waiting:
         for operator, argument in operations(waiting.pop()):

@@ -1,9 +1,9 @@
-"""Writes business events as JSON lines: what was asked and answered, shown and rewarded.
+"""Writes events as JSON lines, in a thread, so that a request only appends to a queue in memory.
 
-A request only appends to a queue in memory; a thread writes. Each process has files of its own,
-so nothing is interleaved, and a file that is full is followed by the next, so that events never
-fill a disk: the oldest files go first. What cannot be written is kept and tried again, as far as
-the queue allows; what is lost then is counted.
+Each process writes files of its own, so lines of two processes never mix. A full file is followed
+by the next one and the oldest files are removed, so events never fill a disk. Events that cannot
+be written wait in memory and are tried again. Events that find the memory full, or that JSON
+cannot hold, are lost and counted.
 """
 
 from __future__ import annotations
@@ -12,38 +12,38 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-import orjson
-
+from mlservice.errors import EventError
+from mlservice.events.kinds import Event, encode_event
 from mlservice.observe import metrics
 
 _PAUSE_SECONDS = 0.1
 _RETRY_SECONDS = 1.0
-_MOST_WAITING = 100_000
-_FILE_BYTES = 16_000_000
+_MAX_WAITING = 100_000
+_MAX_FILE_BYTES = 16_000_000
 _BATCH = 200
-"""Events a write: while its lines are made, the loop waits for the interpreter's lock."""
+"""Events a write: while their lines are made, the event loop waits for the interpreter's lock."""
 log = logging.getLogger("mlservice.events")
 
 
 class EventLog:
-    """Events of one process, in files of ``folder``; with no folder they are dropped unseen."""
+    """The events of one process, in files of ``folder``; without a folder they are dropped."""
 
-    def __init__(self, folder: Path | None, most_bytes: int) -> None:
-        """Keep at most about ``most_bytes`` of files; nothing is opened before an event comes."""
+    def __init__(self, folder: Path | None, max_bytes: int) -> None:
+        """Keep about ``max_bytes`` of files; no file is opened before the first event."""
         self._folder = folder
-        self._most_files = max(2, most_bytes // _FILE_BYTES)
-        self._waiting: deque[Mapping[str, Any]] = deque()
-        self._pending: list[Mapping[str, Any]] = []
+        self._max_files = max(2, max_bytes // _MAX_FILE_BYTES)
+        self._waiting: deque[Event] = deque()
+        self._pending: list[Event] = []
         self._file: BinaryIO | None = None
         self._size = 0
         self._number = 0
         self._name = f"events-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}"
-        self._ending = threading.Event()
+        self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._failing = False
 
@@ -52,11 +52,11 @@ class EventLog:
         """Whether events are kept."""
         return self._folder is not None
 
-    def put(self, event: Mapping[str, Any]) -> None:
-        """Take an event; it is written within a moment. Never waits and never fails."""
+    def put(self, event: Event) -> None:
+        """Take an event, which is written within a moment. Never waits and never raises."""
         if self._folder is None:
             return
-        if len(self._waiting) >= _MOST_WAITING:
+        if len(self._waiting) >= _MAX_WAITING:
             metrics.EVENTS_LOST.inc()
             return
         self._waiting.append(event)
@@ -68,7 +68,7 @@ class EventLog:
 
     def close(self) -> None:
         """Write what waits; what cannot be written now is counted as lost."""
-        self._ending.set()
+        self._closing.set()
         if self._thread is not None:
             self._thread.join()
         if lost := len(self._pending) + len(self._waiting):
@@ -78,7 +78,7 @@ class EventLog:
             self._file.close()
 
     def _run(self, folder: Path) -> None:
-        while not self._ending.wait(_RETRY_SECONDS if self._failing else _PAUSE_SECONDS):
+        while not self._closing.wait(_RETRY_SECONDS if self._failing else _PAUSE_SECONDS):
             self._write_all(folder)
         self._write_all(folder)
 
@@ -91,7 +91,7 @@ class EventLog:
             try:
                 self._write(folder, b"".join(lines))
             except OSError as error:
-                self._complain(error)
+                self._report(error)
                 return
             self._failing = False
             metrics.EVENTS.inc(len(lines))
@@ -99,7 +99,7 @@ class EventLog:
             self._pending = []
 
     def _write(self, folder: Path, lines: bytes) -> None:
-        """Write whole lines or, where that fails, none."""
+        """Write whole lines or, if that fails, none."""
         file = self._file or self._open(folder)
         left = memoryview(lines)
         try:
@@ -110,7 +110,7 @@ class EventLog:
             os.lseek(file.fileno(), self._size, os.SEEK_SET)
             raise
         self._size += len(lines)
-        if self._size >= _FILE_BYTES:
+        if self._size >= _MAX_FILE_BYTES:
             file.close()
             self._file = None
 
@@ -125,10 +125,10 @@ class EventLog:
 
     def _remove_oldest(self, folder: Path) -> None:
         files = sorted(folder.glob("events-*.jsonl"), key=lambda path: path.stat().st_mtime)
-        for path in files[: -self._most_files]:
+        for path in files[: -self._max_files]:
             path.unlink(missing_ok=True)
 
-    def _complain(self, error: OSError) -> None:
+    def _report(self, error: OSError) -> None:
         if not self._failing:
             log.error(
                 "[events] folder = '%s': %s: events wait in memory until it can be written",
@@ -138,12 +138,12 @@ class EventLog:
         self._failing = True
 
 
-def _lines(events: Iterable[Mapping[str, Any]]) -> list[bytes]:
+def _lines(events: Iterable[Event]) -> list[bytes]:
     """A line for each event that JSON can hold."""
     lines = []
     for event in events:
         try:
-            lines.append(orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z))
-        except orjson.JSONEncodeError as error:
-            log.error("an event is lost: %s: %.200r", error, event)
+            lines.append(encode_event(event))
+        except EventError as error:
+            log.error("an event is lost: %s", error)
     return lines
