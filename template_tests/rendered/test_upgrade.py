@@ -221,7 +221,13 @@ def test_a_service_that_copier_started_with_other_answers_is_upgraded_alike(
 
     report = taken(service)
 
-    assert set(service.changed) == {ANSWERS, "Makefile", "platform.cfg", "requirements/dev.in"}
+    assert set(service.changed) == {
+        ANSWERS,
+        "Makefile",
+        "contracts/events/new.v1.schema.json",
+        "platform.cfg",
+        "requirements/dev.in",
+    }
     assert "src/sea_ice/data.py" in report
     assert "at risk" not in report
     assert "framework: sklearn" in service.read(ANSWERS)
@@ -237,7 +243,13 @@ def test_plain_copier_update_leaves_the_owners_house_alone_too(
     run(sys.executable, "-P", "-m", "copier", "update", "--defaults", cwd=service.folder)
     service.git("add", "--all")
 
-    assert set(service.changed) == {ANSWERS, "Makefile", "platform.cfg", "requirements/dev.in"}
+    assert set(service.changed) == {
+        ANSWERS,
+        "Makefile",
+        "contracts/events/new.v1.schema.json",
+        "platform.cfg",
+        "requirements/dev.in",
+    }
     assert (service.folder / ".env").read_text() == "TOKEN=filled-in\n"
 
 

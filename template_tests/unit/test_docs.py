@@ -26,7 +26,8 @@ PLAIN_WORDS = """
     api app batching callers cli command common compatibility connection consul context copier
     current decode decoding demo dependencies details diagnostics diff docs durations endpoint
     errors evaluate evaluation exit expiry fields functions git group grpc hdfs headers keys
-    kinds loading local logs main memory message messages metrics models nomad openapi options
+    kinds loading local log logs main memory message messages metrics models nomad openapi
+    options
     overview packing page parameters pb2 pending plan plot poller predictor process progress
     protocol provider quality reason report request rivals rules run samples schema selection
     serve server service servicer serving sizes source start states strategies stream strings
