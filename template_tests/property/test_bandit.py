@@ -16,11 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.routing import Route
 
-from mlservice.bandit import Arm, Statistics, Tally, decode_statistics, probabilities
+from mlservice.bandit import Arm, Statistics, Tally, decode_statistics
+from mlservice.bandit.epsilon_greedy import probabilities as greedy_probabilities
 from mlservice.bandit.server import make_app
+from mlservice.bandit.thompson import probabilities
 from mlservice.errors import StatisticsError
 from mlservice.events import Event, ExposureEvent, PredictionEvent, RewardEvent, encode_event
-from mlservice.live import ThompsonPolicy, WeightsPolicy
+from mlservice.policies import EpsilonGreedyPolicy, Policy, ThompsonPolicy, WeightsPolicy
 from mlservice.prediction.routing import Router
 from mlservice.settings import load_settings
 from template_tests.support.toy_service import MakeToy
@@ -39,7 +41,7 @@ def thompson(reward: str = "bernoulli", **more: Any) -> ThompsonPolicy:
 class Simulation:
     """Requests one a second, rewards ``delay`` seconds later, statistics each ``poll`` seconds."""
 
-    policy: ThompsonPolicy | WeightsPolicy
+    policy: Policy
     reward: Reward
     delay: float = 0
     poll: int = 20
@@ -217,6 +219,67 @@ def test_the_unit_of_gaussian_rewards_does_not_matter(scale: float, shift: float
     if abs(shift) < 1e4 * scale:  # beyond that the sums of squares have lost the difference
         other = probabilities(["a", "b"], sums(moved), reward="gaussian", floor=0.0)
         assert other["b"] == pytest.approx(plain["b"], abs=0.03)
+
+
+def greedy(epsilon: float = 0.1, **more: Any) -> EpsilonGreedyPolicy:
+    given = {"weights": {"a": 1, "b": 1, "c": 1}, "statistics": "http://x", "epsilon": epsilon}
+    return EpsilonGreedyPolicy.model_validate({"policy": "epsilon_greedy", **given, **more})
+
+
+def arm(count: float, mean: float) -> Arm:
+    return Arm(count=count, sum=count * mean, squares=count * mean**2)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from("abcd"), st.tuples(st.integers(0, 100), st.integers(-3, 3)), min_size=1
+    ),
+    st.floats(0.001, 1),
+)
+def test_epsilon_is_spread_evenly_and_the_rest_is_shared_by_the_best(
+    drawn: dict[str, tuple[int, int]], epsilon: float
+) -> None:
+    versions = "abcd"
+    arms = {name: arm(count, mean) for name, (count, mean) in drawn.items()}
+    shares = greedy_probabilities(versions, arms, epsilon=epsilon)
+    means = {name: mean for name, (count, mean) in drawn.items() if count}
+    best = {name for name in means if means[name] == max(means.values())} or set(versions)
+    assert list(shares) == list(versions)
+    assert sum(shares.values()) == pytest.approx(1)
+    for version, share in shares.items():
+        greedy_part = (1 - epsilon) / len(best) if version in best else 0
+        assert share == pytest.approx(epsilon / len(versions) + greedy_part)
+
+
+def test_without_any_rewards_epsilon_greedy_chooses_evenly_and_a_new_version_is_explored() -> None:
+    assert greedy_probabilities(["a", "b"], {}, epsilon=0.2) == {"a": 0.5, "b": 0.5}
+    shares = greedy_probabilities(["a", "new"], {"a": arm(10, -5)}, epsilon=0.2)
+    assert shares == pytest.approx({"a": 0.9, "new": 0.1})
+
+
+def test_versions_that_tie_share_what_does_not_explore() -> None:
+    arms = {"a": arm(10, 0.5), "b": arm(1000, 0.5), "c": arm(5, 0.4)}
+    shares = greedy_probabilities(["a", "b", "c"], arms, epsilon=0.3)
+    assert shares == pytest.approx({"a": 0.45, "b": 0.45, "c": 0.1})
+
+
+@pytest.mark.parametrize("delay", [0, 200])
+def test_epsilon_greedy_earns_more_than_even_shares_and_keeps_exploring(delay: float) -> None:
+    run = Simulation(greedy(0.15), clicks(**RATES), delay).run(4000)
+    uniform = WeightsPolicy(policy="weights", weights={"a": 1, "b": 1, "c": 1})
+    even = Simulation(uniform, clicks(**RATES), delay).run(4000)
+    assert run.regret(RATES) < 0.6 * even.regret(RATES)
+    counts = Counter(run.chosen[2000:])
+    assert counts["b"] / 2000 == pytest.approx(0.9, abs=0.03)
+    for version in "ac":
+        assert counts[version] / 2000 == pytest.approx(0.05, abs=0.02)
+
+
+def test_the_probability_of_each_epsilon_greedy_choice_is_exact() -> None:
+    run = Simulation(greedy(0.3), clicks(**RATES)).run(6000)
+    for version in RATES:
+        chosen = [1 / p for v, p in zip(run.chosen, run.probabilities, strict=True) if v == version]
+        assert abs(sum(chosen) / 6000 - 1) < 0.15, version
 
 
 def sums(rewards: Mapping[str, Any]) -> dict[str, Arm]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,8 +18,17 @@ from prometheus_client import REGISTRY
 
 from mlservice.bandit import Arm, Statistics
 from mlservice.errors import LiveError, Unavailable
-from mlservice.live import CanaryPolicy, Policy, ThompsonPolicy, WeightsPolicy, read_live
-from mlservice.prediction.routing import Router, unit
+from mlservice.live import read_live
+from mlservice.policies import (
+    CanaryPolicy,
+    EpsilonGreedyPolicy,
+    Policy,
+    ThompsonPolicy,
+    WeightsPolicy,
+)
+from mlservice.prediction.routing import Router
+from mlservice.prediction.traffic_split import unit
+from template_tests.support.toy_service import SERVICE
 
 USERS = [f"user-{n}" for n in range(4000)]
 
@@ -127,6 +137,24 @@ POLICIES: list[tuple[dict[str, Any], list[str]]] = [
     ({"policy": "canary", "share": 0.5, "weights": {"a": 1}}, ["weights", "no such field"]),
     ({"policy": "luck"}, ["policy", "luck"]),
     (
+        {
+            "policy": "epsilon_greedy",
+            "weights": {"a": 1, "b": 1},
+            "statistics": "http://x",
+            "epsilon": 0,
+        },
+        ["epsilon", "0", "greater than 0"],
+    ),
+    (
+        {
+            "policy": "epsilon_greedy",
+            "weights": {"a": 1, "b": 1},
+            "statistics": "http://x",
+            "floor": 0.1,
+        },
+        ["floor", "no such field"],
+    ),
+    (
         {"policy": "thompson", "weights": {"a": 1, "b": 1}, "statistics": "ftp://x"},
         ["statistics", "ftp://x"],
     ),
@@ -160,6 +188,17 @@ def test_a_setting_that_cannot_be_or_has_no_effect_is_refused(
     with pytest.raises(LiveError) as caught:
         read_live(path)
     assert all(word in str(caught.value) for word in ["routing", *words]), caught.value
+
+
+def test_only_the_policies_themselves_know_which_policies_there_are() -> None:
+    names = re.compile(r"\b(?:Weights|Canary|Thompson|EpsilonGreedy|Learning)Policy\b")
+    platform = SERVICE / "src" / "mlservice"
+    asking = {
+        path.relative_to(platform).parts[0]
+        for path in platform.rglob("*.py")
+        if names.search(path.read_text("utf-8"))
+    }
+    assert asking == {"policies"}
 
 
 @given(st.text(max_size=50), st.text(max_size=50))
@@ -201,6 +240,20 @@ class RouterLife(RuleBasedStateMachine):
                 weights={"a": 1, "b": 2, "c": 1},
                 statistics="http://x",
                 floor=floor,
+                sticky=sticky,
+                poll_seconds=10,
+                stale_seconds=100,
+            )
+        )
+
+    @rule(epsilon=st.sampled_from([0.01, 0.3, 1]), sticky=st.booleans())
+    def use_epsilon_greedy(self, epsilon: float, sticky: bool) -> None:
+        self._use(
+            EpsilonGreedyPolicy(
+                policy="epsilon_greedy",
+                weights={"a": 1, "b": 2, "c": 1},
+                statistics="http://x",
+                epsilon=epsilon,
                 sticky=sticky,
                 poll_seconds=10,
                 stale_seconds=100,
@@ -253,10 +306,10 @@ class RouterLife(RuleBasedStateMachine):
 
     @invariant()
     def statistics_are_used_as_long_as_they_are_fresh(self) -> None:
-        if not hasattr(self, "router") or not isinstance(self.policy, ThompsonPolicy):
+        if not hasattr(self, "router") or self.policy is None or self.policy.learns is None:
             return
         fresh = self.learned is not None and self.now - self.learned <= 100
-        expected = "thompson" if fresh else "weights"
+        expected = self.policy.name if fresh else "weights"
         if self.ready:
             assert self.router.choose("somebody").policy == expected
 

@@ -13,7 +13,8 @@ from urllib.request import Request, urlopen
 import pytest
 
 from mlservice.jobspec import parse_job
-from mlservice.live import CanaryPolicy, FlagSet, Live, ModelRecord, read_live
+from mlservice.live import FlagSet, Live, ModelRecord, read_live
+from mlservice.policies import CanaryPolicy
 from template_tests.support.cluster import render_nomad
 from template_tests.support.servers import Consul, consul_server, require
 

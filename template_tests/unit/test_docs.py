@@ -25,13 +25,13 @@ DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
 PLAIN_WORDS = """
     api app batching callers cli command common compatibility connection consul context copier
     current decode decoding demo dependencies details diagnostics diff docs durations endpoint
-    errors evaluate evaluation exit expiry fields functions git group grpc hdfs headers keys
-    kinds loading local log logs main memory message messages metrics models nomad openapi
-    options overview packing page parameters pb2 pending plan plot poller predictor process progress
-    protocol provider quality reason report request rivals rules run samples schema selection
-    serve server service servicer serving sizes source start states strategies stream strings
-    swapper testing thompson threads tls topics trees types unit uvicorn variables watch webhdfs
-    world
+    epsilon errors evaluate evaluation exit expiry fields functions git greedy group grpc hdfs
+    headers keys kinds learning loading local log logs main memory message messages metrics
+    models nomad openapi options overview packing page parameters pb2 pending plan plot poller
+    predictor process progress protocol provider quality reason report request rivals rules run
+    samples schema selection serve server service servicer serving sizes source split start
+    states strategies stream strings swapper testing thompson threads tls topics traffic trees
+    types unit uvicorn validation variables watch webhdfs weights world
 """
 """Words of every engineer, which the glossary need not explain."""
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from mlservice.contracts import Contract
 from mlservice.events import EventLog
-from mlservice.live import CanaryPolicy
 from mlservice.observe import metrics
 from mlservice.owner import RequestCode
+from mlservice.policies import CanaryPolicy
 from mlservice.prediction.batching import Reply
 from mlservice.prediction.path import Prediction, PredictPath, RequestContext
 from mlservice.prediction.upstreams.enrichment import Enrichment

@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from mlservice.errors import StatisticsError
-from mlservice.live.messages import explain
+from mlservice.validation import explain
 
 _MOST = 1e15
 _SLACK = 1e-6

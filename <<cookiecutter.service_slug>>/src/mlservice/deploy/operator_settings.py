@@ -16,16 +16,16 @@ from pydantic import TypeAdapter, ValidationError
 
 from mlservice.cluster import ConsulStore
 from mlservice.errors import ClusterError, LiveError
-from mlservice.live import Client, Flag, FlagSet, Policy
+from mlservice.live import Client, Flag, FlagSet
 from mlservice.live.clients import ClientName
-from mlservice.live.messages import explain
-from mlservice.live.routing import Routing
+from mlservice.policies import Routing
+from mlservice.validation import explain
 
 UNSET = "null"
 CONTROLS = ("clients", "routing", "toggles")
 _MOST_CONFLICTS = 20
 _CLIENTS: TypeAdapter[dict[str, Client] | None] = TypeAdapter(dict[ClientName, Client] | None)
-_POLICY: TypeAdapter[Policy] = TypeAdapter(Routing)
+_POLICY: TypeAdapter[Routing] = TypeAdapter(Routing)
 
 
 @dataclass(frozen=True)
@@ -141,19 +141,19 @@ def decode_flag(value: Any, source: str) -> Flag:
         raise LiveError(explain(error, source)) from error
 
 
-def read_policy(control: Control) -> Policy | None:
+def read_policy(control: Control) -> Routing | None:
     """The routing that is set; raises ``LiveError`` where it is none."""
     text = control.read()
     return None if text == UNSET else decode_policy(json.loads(text), control.key)
 
 
-def set_policy(control: Control, policy: Policy | None, by: str, why: str) -> bool:
+def set_policy(control: Control, policy: Routing | None, by: str, why: str) -> bool:
     """Have this routing in force, or none; False where it is already."""
     value = None if policy is None else policy.model_dump(exclude_defaults=True)
     return control.change(lambda _: (json.dumps(value), _part("", value)), by, why)
 
 
-def decode_policy(value: Any, source: str) -> Policy:
+def decode_policy(value: Any, source: str) -> Routing:
     """A policy from JSON; raises ``LiveError`` that names ``source``."""
     try:
         return _POLICY.validate_python(value)

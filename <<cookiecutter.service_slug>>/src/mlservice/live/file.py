@@ -22,9 +22,9 @@ from pydantic import (
 from mlservice.errors import LiveError
 from mlservice.live.clients import Client, ClientName
 from mlservice.live.flags import FlagSet
-from mlservice.live.messages import explain
 from mlservice.live.record import ModelRecord
-from mlservice.live.routing import Routing, Version
+from mlservice.policies import Routing, Version
+from mlservice.validation import explain
 
 STABLE = "stable"
 _HIGHEST_PORT = 65535

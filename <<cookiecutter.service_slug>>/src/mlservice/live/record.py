@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from mlservice.errors import LiveError
-from mlservice.live.messages import explain
+from mlservice.validation import explain
 
 
 class ModelRecord(BaseModel):

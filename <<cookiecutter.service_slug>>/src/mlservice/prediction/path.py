@@ -22,7 +22,8 @@ from mlservice.events import EventLog, PredictionEvent, unit_of
 from mlservice.observe import metrics
 from mlservice.owner import RequestCode
 from mlservice.prediction.batching import Batcher, Score
-from mlservice.prediction.routing import Choice, Router
+from mlservice.prediction.routing import Router
+from mlservice.prediction.traffic_split import Choice
 from mlservice.prediction.upstreams.enrichment import Enrichment
 from mlservice.prediction.workers.client import VersionGone
 from mlservice.prediction.workers.pool import WorkerPool

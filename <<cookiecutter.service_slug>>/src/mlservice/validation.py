@@ -1,4 +1,4 @@
-"""Words for what is wrong with a live file or a record: field, value and remedy of each fault."""
+"""Messages for what is wrong with a JSON text: field, value and remedy of each fault."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-_LONGEST_VALUE = 80
+_MAX_SHOWN = 80
 _REMEDIES = {
     "json_invalid": "it is cut or no JSON: let whoever writes it write a new file and rename it",
     "extra_forbidden": "there is no such field: remove it, or deploy a version that knows it",
@@ -27,6 +27,6 @@ def _fault(item: Any) -> str:
     if item["type"] == "missing":
         return f"  {field}: {remedy}"
     value = repr(item["input"])
-    if len(value) > _LONGEST_VALUE:
-        value = f"{value[:_LONGEST_VALUE]}…"
+    if len(value) > _MAX_SHOWN:
+        value = f"{value[:_MAX_SHOWN]}…"
     return f"  {field} = {value}: {message}{f': {remedy}' if remedy else ''}"
