@@ -23,12 +23,9 @@ help:  ## List the commands
 
 setup: $(READY)  ## Install everything into .venv
 
-$(READY): requirements.lock requirements.in
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else f"make: PYTHON={sys.executable} is Python {v[0]}.{v[1]}: 3.11, 3.12 or 3.13 is needed, name one by make PYTHON=python3.12")'
-	@echo "Installing into $(VENV) (about two minutes, once) ..."
-	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --require-hashes --no-deps -r requirements.lock
-	@touch $@
+$(READY): requirements.lock
+	@echo "Installing into $(VENV) ..."
+	@$(PYTHON) "$(SERVICE)/ci/uv.py" install $(VENV) requirements.lock
 
 ifdef CLUSTER
 demo: $(READY)
@@ -70,4 +67,4 @@ questions: $(READY)  ## Make cookiecutter.json from copier.yml
 	@$(BIN)/python tools/questions.py
 
 lock: $(READY)  ## Resolve all requirements to lock files
-	@tools/lock.sh $(CURDIR)/$(BIN)/uv
+	@tools/lock.sh $(VENV)

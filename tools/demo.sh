@@ -9,11 +9,9 @@ service=$demo/flight-delay
 mkdir -p "$demo"
 state=$(git ls-files -s -m -o --exclude-standard 2>/dev/null | cat - pyproject.toml | cksum)
 changed=$(git diff HEAD 2>/dev/null | cksum)
-if [ ! -x "$demo/venv/bin/cookiecutter" ]; then
+if [ ! "$demo/venv/.ready" -nt tools/demo.lock ]; then
     echo "Installing cookiecutter into $demo/venv ..."
-    "$python" -m venv "$demo/venv"
-    "$demo/venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --no-deps \
-        -r tools/demo.lock
+    "$python" "<<cookiecutter.service_slug>>/ci/uv.py" install "$demo/venv" tools/demo.lock
 fi
 if [ "$state $changed" != "$(cat "$demo/rendered" 2>/dev/null)" ] || [ ! -d "$service" ]; then
     echo "Rendering a service with the default answers into $service ..."

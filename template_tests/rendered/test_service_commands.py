@@ -72,6 +72,23 @@ def test_help_lists_every_command(service: Path) -> None:
         assert f"make {command} " in shown
 
 
+def test_a_lock_is_resolved_by_the_index_that_pip_is_told_of_or_not_at_all(service: Path) -> None:
+    environ = {**clean_environ(), "PIP_INDEX_URL": "http://127.0.0.1:9/simple"}
+    result = run(["make", "lock"], service, {**environ, "UV_HTTP_RETRIES": "0"})
+    assert result.returncode != 0
+    assert "127.0.0.1:9" in result.stderr
+    assert git(service, "status", "--porcelain") == ""
+
+
+def test_an_installation_that_is_there_is_brought_up_to_date_in_seconds(service: Path) -> None:
+    lock = service / "requirements" / "dev.lock"
+    os.utime(lock)
+    inode = (service / ".venv" / "bin" / "python").lstat().st_ino
+    make(service, "setup")
+    assert (service / ".venv" / "bin" / "python").lstat().st_ino == inode
+    assert (service / ".venv" / ".ready").stat().st_mtime > lock.stat().st_mtime
+
+
 def test_the_demo_trains_serves_predicts_and_stops_what_it_started(service: Path) -> None:
     shown = make(service, "demo")
     assert "what happened" in shown

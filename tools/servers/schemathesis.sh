@@ -4,9 +4,10 @@ set -eu
 tools=$1
 version=4.32.5
 home=$tools/schemathesis-$version
+uv() { .venv/bin/python "<<cookiecutter.service_slug>>/ci/uv.py" run .venv "$@"; }
 if [ ! -x "$home/bin/schemathesis" ]; then
-    rm -rf "$home"
-    python3 -m venv "$home"
-    "$home/bin/pip" install --quiet --disable-pip-version-check "schemathesis==$version"
+    [ -x .venv/bin/uv ] || { echo "uv is missing: run make setup"; exit 1; }
+    uv venv --quiet --clear --python .venv/bin/python "$home"
+    uv pip install --quiet --python "$home/bin/python" "schemathesis==$version"
 fi
 ln -sf "$home/bin/schemathesis" "$tools/bin/schemathesis"
