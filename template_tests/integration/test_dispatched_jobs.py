@@ -183,7 +183,7 @@ def test_an_answer_that_is_lost_is_not_a_second_run(toy: Toy, double: NomadDoubl
 def test_a_cluster_without_leader_is_asked_again(toy: Toy, double: NomadDouble) -> None:
     double.faults.no_leader = True
     process = toy.start(*RUN)
-    heard(process, "has no leader just now")
+    heard(process, "has no leader at the moment")
     double.faults.no_leader = False
     finished(process)
 
