@@ -27,7 +27,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlservice.artifacts import FileEntry, Manifest, list_artifacts, open_artifact, publish
-from mlservice.artifacts.webhdfs import WebHdfsStore, open_webhdfs
+from mlservice.artifacts.store_protocol import StoreOptions
+from mlservice.artifacts.webhdfs import WebHdfsStore, open_store
 from mlservice.errors import ArtifactError, ArtifactExists, ArtifactNotFound, StoreError
 from mlservice.local import LocalService, free_ports
 from template_tests.support.calls import post
@@ -106,7 +107,7 @@ def folder_of(hdfs: MiniHdfs) -> str:
 
 
 def store_at(root: str, user: str = "somebody") -> WebHdfsStore:
-    return open_webhdfs(root, {"HADOOP_USER_NAME": user})
+    return open_store(root, StoreOptions({"HADOOP_USER_NAME": user}))
 
 
 def everything(hdfs: MiniHdfs, root: str) -> list[str]:
@@ -226,7 +227,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 def test_a_second_writer_is_refused_and_leaves_nothing(hdfs: MiniHdfs, root: str) -> None:
     store = store_at(root)
     store.create("a/manifest.json", b"first")
-    with pytest.raises(ArtifactExists, match=r"/a/manifest\.json: is there already"):
+    with pytest.raises(ArtifactExists, match=r"/a/manifest\.json: exists already"):
         store.create("a/manifest.json", b"second")
     assert store.read("a/manifest.json") == b"first"
     assert len(everything(hdfs, root)) == 1
@@ -410,7 +411,7 @@ def test_safe_mode_refuses_writes_with_a_remedy_and_reads_go_on(
     store.create("there", b"1")
     hdfs.tell("safemode on")
     try:
-        with pytest.raises(StoreError, match="HDFS takes no writes for now: wait until"):
+        with pytest.raises(StoreError, match="HDFS refuses writes at the moment: wait until"):
             publish(store, "a", tmp_path, manifest)
         assert store.read("there") == b"1"
     finally:
@@ -431,7 +432,7 @@ def test_a_standby_namenode_is_named_as_one() -> None:
 
 def test_a_namenode_that_is_away_is_named_without_the_token(tmp_path: Path) -> None:
     (tmp_path / "model").write_bytes(b"x")
-    store = open_webhdfs("webhdfs://127.0.0.1:9/x", {"HDFS_DELEGATION_TOKEN": "secret"})
+    store = open_store("webhdfs://127.0.0.1:9/x", StoreOptions({"HDFS_DELEGATION_TOKEN": "secret"}))
     with pytest.raises(StoreError, match=r"does not answer at 127\.0\.0\.1:9.*\[artifacts\] root"):
         publish(store, "a", tmp_path, manifest)
     with pytest.raises(StoreError) as away:
@@ -452,11 +453,11 @@ def test_a_root_or_user_that_cannot_be_used_is_refused_at_once(
     root: str, environ: dict[str, str], message: str
 ) -> None:
     with pytest.raises(StoreError, match=message):
-        open_webhdfs(root, environ)
+        open_store(root, StoreOptions(environ))
 
 
 def test_a_user_that_hdfs_does_not_take_is_named(root: str) -> None:
-    with pytest.raises(StoreError, match="HADOOP_USER_NAME is no name that HDFS takes"):
+    with pytest.raises(StoreError, match="HDFS refuses the name in HADOOP_USER_NAME"):
         store_at(root, "a b").create("a", b"")
 
 
@@ -565,7 +566,7 @@ def test_a_delegation_token_is_sent_instead_of_a_user_and_a_stale_one_is_named(r
     environ = {"HADOOP_USER_NAME": "somebody", "HDFS_DELEGATION_TOKEN": "secret"}
     with door(root, refuses=401) as (behind, handler):
         with pytest.raises(StoreError, match="put a fresh delegation token") as refused:
-            open_webhdfs(behind, environ).exists("a")
+            open_store(behind, StoreOptions(environ)).exists("a")
         assert "secret" not in str(refused.value)
     assert handler.seen == [{"op": ["GETFILESTATUS"], "delegation": ["secret"]}]
 

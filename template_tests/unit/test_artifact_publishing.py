@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlservice.artifacts import Artifact, FileEntry, Manifest, Store, list_artifacts, publish
-from mlservice.artifacts.store import open_store
+from mlservice.artifacts.store import SCHEMES, open_store
 from mlservice.errors import ArtifactError, ArtifactExists, StoreError
 
 
@@ -63,3 +63,24 @@ def test_a_second_writer_leaves_the_first_ones_files_and_none_of_its_own(tmp_pat
     assert {key for key in store.keys("a") if key.startswith("a/files-")} == {
         f"a/{entry.key}" for entry in first.manifest.files.values()
     }
+
+
+def test_a_store_is_added_by_one_module_and_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "memory_store.py").write_text(
+        "from types import SimpleNamespace\n"
+        "def open_store(root, options):\n"
+        "    return SimpleNamespace(root=f'{root}/{options.s3_region}')\n",
+        "utf-8",
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(SCHEMES, "memory", "memory_store")
+    assert open_store("memory://here", s3_region="north").root == "memory://here/north"
+
+
+def test_a_root_of_no_known_kind_is_named() -> None:
+    with pytest.raises(StoreError, match=r"root = 'ftp://x/': give a folder, s3://bucket"):
+        open_store("ftp://x/")
+    with pytest.raises(StoreError, match=r"root = 's3:///x': give s3://bucket/prefix"):
+        open_store("s3:///x")

@@ -1,9 +1,10 @@
-"""Artifacts: results that are named by their parameters, published whole and never replaced."""
+"""Artifacts: results that are named by their parameters, published whole, and never replaced."""
 
 from mlservice.artifacts.artifact import Artifact, list_artifacts, open_artifact, publish
 from mlservice.artifacts.manifest import FileEntry, Manifest
 from mlservice.artifacts.path import artifact_path
-from mlservice.artifacts.store import Store, open_store
+from mlservice.artifacts.store import open_store
+from mlservice.artifacts.store_protocol import Store
 
 __all__ = [
     "Artifact",

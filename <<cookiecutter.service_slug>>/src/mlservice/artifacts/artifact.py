@@ -1,8 +1,8 @@
 """Publishes, finds and fetches artifacts.
 
-A writer uploads its files under a name of its own and then creates the manifest that points
-at them. Only one writer's create succeeds; the other's work is dropped, never merged, and a
-writer that dies at any moment leaves files that no manifest names: nothing that a reader sees.
+A writer uploads its files under a unique name and then creates the manifest that points at them.
+Only one writer's create succeeds. The work of the other one is dropped and never merged. A writer
+that dies at any moment leaves files that no manifest names, so no reader sees them.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlservice.artifacts.manifest import MANIFEST_NAME, FileEntry, Manifest
-from mlservice.artifacts.store import Store
+from mlservice.artifacts.store_protocol import Store
 from mlservice.errors import ArtifactCorrupt, ArtifactError, ArtifactExists, ArtifactNotFound
 
 _BLOCK = 1024 * 1024
 _READERS = 16
-_WORTH_A_THREAD = 4 * _BLOCK
+_MIN_BYTES_FOR_THREAD = 4 * _BLOCK
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A complete artifact: the store it lies in, its path there, and its manifest."""
+    """A complete artifact: its store, its path there, and its manifest."""
 
     store: Store
     path: str
@@ -41,16 +41,16 @@ class Artifact:
 
     @property
     def version(self) -> str:
-        """A short name: when it was made, and a hash of its path."""
+        """A short name: the time when it was made, and a hash of its path."""
         digest = hashlib.sha256(self.path.encode()).hexdigest()[:8]
         return f"{self.manifest.created:%Y%m%dT%H%M%S}-{digest}"
 
     @contextmanager
     def files(self) -> Iterator[Path]:
-        """The artifact's files in a local folder, each checked against the manifest.
+        """Fetch the artifact's files into a temporary folder, and check them by the manifest.
 
-        The folder is temporary. Raises ``ArtifactCorrupt`` for a file whose size or checksum
-        differs, ``ArtifactNotFound`` for one that is gone.
+        Raises ``ArtifactCorrupt`` for a file with another size or checksum, and
+        ``ArtifactNotFound`` for a missing one.
         """
         with tempfile.TemporaryDirectory(prefix="artifact-") as folder:
             for name, entry in self.manifest.files.items():
@@ -63,7 +63,7 @@ class Artifact:
         key = f"{self.path}/{entry.key}"
         if local := self.store.local_path(key):
             if not local.exists():
-                raise ArtifactNotFound(f"{local}: the file is gone, though the manifest names it")
+                raise ArtifactNotFound(f"{local}: the manifest names this file, but it is missing")
             target.symlink_to(local)
         else:
             self.store.download(key, target)
@@ -71,8 +71,8 @@ class Artifact:
         if (size, digest) != (entry.size, entry.sha256):
             raise ArtifactCorrupt(
                 f"{self.store.root}/{key}: has {size} bytes and SHA-256 {digest[:12]}…, but its "
-                f"manifest says {entry.size} and {entry.sha256[:12]}…: it was cut or altered, "
-                "so delete the artifact's folder and make it again"
+                f"manifest says {entry.size} and {entry.sha256[:12]}…: it was cut or altered: "
+                "delete the artifact's folder and make it again"
             )
 
 
@@ -81,8 +81,8 @@ def publish(
 ) -> Artifact:
     """Publish the files in ``folder`` as the artifact at ``path``.
 
-    ``describe`` makes the manifest from the files' entries. Raises ``ArtifactExists`` where
-    somebody else was first, and ``ArtifactError`` for an empty folder; both leave nothing.
+    ``describe`` makes the manifest from the files' entries. Raises ``ArtifactExists`` if another
+    writer was first, and ``ArtifactError`` for an empty folder. Both leave no files behind.
     """
     names = sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file())
     if not names:
@@ -104,8 +104,8 @@ def publish(
 def _create(store: Store, key: str, manifest: bytes, files: list[str]) -> None:
     """Create the manifest, or remove the files that it names.
 
-    What the store says is not believed blindly: an answer that was lost looks like a failure,
-    and a create that is repeated after it like somebody else's.
+    If the answer to a create is lost, the create looks like a failure, and its repetition looks
+    like another writer's. So an error counts only if the manifest that exists is not ours.
     """
     try:
         store.create(key, manifest)
@@ -117,7 +117,7 @@ def _create(store: Store, key: str, manifest: bytes, files: list[str]) -> None:
 
 
 def _read_or_none(store: Store, key: str) -> bytes | None:
-    """The manifest that is there; raises ``StoreError`` where that cannot be known."""
+    """Return the manifest that exists; raises ``StoreError`` if that cannot be known."""
     try:
         return store.read(key)
     except ArtifactNotFound:
@@ -125,15 +125,15 @@ def _read_or_none(store: Store, key: str) -> bytes | None:
 
 
 def open_artifact(store: Store, path: str) -> Artifact:
-    """The complete artifact at ``path``; raises ``ArtifactNotFound`` where there is none."""
+    """Return the complete artifact at ``path``; raises ``ArtifactNotFound`` if there is none."""
     text = store.read(f"{path}/{MANIFEST_NAME}")
     return Artifact(store, path, Manifest.decode(text, f"{store.root}/{path}"))
 
 
 def list_artifacts(store: Store, prefix: str) -> list[Artifact]:
-    """All complete artifacts below ``prefix``, the oldest first.
+    """Return all complete artifacts below ``prefix``, the oldest first.
 
-    One listing finds them; their manifests are then read side by side.
+    One listing finds them; their manifests are then read in parallel.
     """
     suffix = f"/{MANIFEST_NAME}"
     paths = [key.removesuffix(suffix) for key in store.keys(prefix) if key.endswith(suffix)]
@@ -143,21 +143,21 @@ def list_artifacts(store: Store, prefix: str) -> list[Artifact]:
 
 
 def relative_path(store: Store, uri: str) -> str:
-    """The path below the store's root of the artifact at ``uri``.
+    """Return the path of the artifact at ``uri``, below the store's root.
 
-    Raises ``ArtifactNotFound`` for a URI that does not lie in this store.
+    Raises ``ArtifactNotFound`` for a URI of another store.
     """
     root = f"{store.root}/"
     if not uri.startswith(root):
         raise ArtifactNotFound(
-            f"'{uri}' does not lie in the artifact store {store.root}: give an URI that "
+            f"'{uri}' is not in the artifact store {store.root}: give a URI that "
             "`mlservice artifacts list` shows, or set [artifacts] root"
         )
     return uri.removeprefix(root).strip("/").removesuffix(f"/{MANIFEST_NAME}")
 
 
 def _upload(store: Store, path: str, key: str, source: Path) -> FileEntry:
-    if source.stat().st_size < _WORTH_A_THREAD:
+    if source.stat().st_size < _MIN_BYTES_FOR_THREAD:
         size, digest = _measure(source)
         store.upload(f"{path}/{key}", source)
     else:

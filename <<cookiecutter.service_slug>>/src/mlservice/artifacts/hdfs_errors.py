@@ -1,4 +1,4 @@
-"""What WebHDFS says when something goes wrong, translated into our errors with the remedy."""
+"""Translates the errors of WebHDFS into ours, with the remedy."""
 
 from __future__ import annotations
 
@@ -10,42 +10,43 @@ from mlservice.errors import ArtifactError, ArtifactExists, ArtifactNotFound, No
 _ROOT = "[artifacts] root in service.toml"
 _FULL = "the store is full: free some space or let its quota be raised, and run again"
 _RENEW = "put a fresh delegation token into HDFS_DELEGATION_TOKEN"
-# By words of Hadoop's exception or message; the first that is found counts.
+# By words in Hadoop's exception or message; the first match counts.
 _REMEDIES = {
-    "safe mode": "HDFS takes no writes for now: wait until `hdfs dfsadmin -safemode get` says OFF",
+    "safe mode": "HDFS refuses writes at the moment: wait until "
+    "`hdfs dfsadmin -safemode get` says OFF",
     "StandbyException": f"this namenode is a standby: name the active one in {_ROOT}",
     "QuotaExceeded": _FULL,
     "could only be written to 0 of": f"no datanode takes the file: {_FULL}",
     "Failed to find datanode": "no datanode is up: see `hdfs dfsadmin -report`",
     "AccessControlException": "give the user (HADOOP_USER_NAME) the right to do that, or change "
     f"{_ROOT}",
-    "InvalidToken": f"the delegation token has run out or is no token of this cluster: {_RENEW}",
-    "user.name": "HADOOP_USER_NAME is no name that HDFS takes: set it to a user of the cluster",
+    "InvalidToken": f"the delegation token has expired or is of another cluster: {_RENEW}",
+    "user.name": "HDFS refuses the name in HADOOP_USER_NAME: set it to a user of the cluster",
 }
 _KERBEROS = 401
 
 
 def refusal(uri: str, method: str, status: int, body: bytes) -> ArtifactError:
-    """The error for an answer of HTTP ``status`` with Hadoop's RemoteException in ``body``."""
+    """Return the error for HTTP ``status`` with Hadoop's RemoteException in ``body``."""
     name, message = _remote_exception(body)
     if name == "FileAlreadyExistsException":
         return taken(uri)
     if name == "FileNotFoundException" and method == "GET":
         return ArtifactNotFound(f"{uri}: there is no such object")
     if status == _KERBEROS:
-        remedy = f"the cluster wants to know for certain who asks: {_RENEW}"
+        remedy = f"the cluster requires Kerberos: {_RENEW}"
     else:
         remedy = _remedy(f"{name} {message}")
     return StoreError(f"{uri}: HDFS refuses ({status} {name}: {message}): {remedy}")
 
 
 def taken(uri: str) -> ArtifactExists:
-    """The error for a name that somebody else's artifact has."""
-    return ArtifactExists(f"{uri}: is there already, and artifacts are not replaced")
+    """Return the error for a name that another artifact has."""
+    return ArtifactExists(f"{uri}: exists already, and artifacts are never replaced")
 
 
 def no_answer(uri: str, url: str, cause: Exception | None) -> NoAnswer:
-    """The error for a request to ``url`` that ended by ``cause``; a token in ``url`` stays out."""
+    """Return the error for a request to ``url`` that failed; a token in ``url`` is left out."""
     host = urlsplit(url).netloc
     return NoAnswer(
         f"{uri}: HDFS does not answer at {host} ({type(cause).__name__}): is it up, can {host} be "
@@ -59,7 +60,7 @@ def _remote_exception(body: bytes) -> tuple[str, str]:
         told = json.loads(body)["RemoteException"]
         return str(told["exception"]), str(told["message"]).partition("\n")[0]
     except (ValueError, KeyError, TypeError):
-        return "no words of HDFS", body.decode(errors="replace").strip()[:80]
+        return "no exception of HDFS", body.decode(errors="replace").strip()[:80]
 
 
 def _remedy(words: str) -> str:

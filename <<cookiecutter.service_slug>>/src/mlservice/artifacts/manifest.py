@@ -1,7 +1,7 @@
 """The manifest of an artifact: what it holds, what it was made from, by which code.
 
-It is written last and by a conditional create, so its being there is what completes an
-artifact. Files are listed with size and SHA-256, so that a cut or altered one is noticed.
+It is written last and by a conditional create, so an artifact is complete if its manifest exists.
+Files are listed with size and SHA-256, so that a cut or altered one is detected.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class FileEntry(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What manifest.json says; ``files`` maps names to entries, ``inputs`` names to URIs."""
+    """The content of manifest.json; ``files`` maps names to entries, ``inputs`` names to URIs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,12 +45,12 @@ class Manifest(BaseModel):
     environment: dict[str, str]
 
     def encode(self) -> bytes:
-        """The manifest as JSON text."""
+        """Return the manifest as JSON text."""
         return self.model_dump_json(indent=2).encode()
 
     @classmethod
     def decode(cls, text: bytes, uri: str) -> Manifest:
-        """Read JSON text; raises ``ArtifactCorrupt`` that names ``uri`` where it is no manifest."""
+        """Read JSON text; raises ``ArtifactCorrupt`` with ``uri`` if it is no manifest."""
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:

@@ -1,8 +1,8 @@
-"""Names an artifact by what it was made from, so that the same question finds the same answer.
+"""Names an artifact by what it was made from, so that the same call finds the same artifact.
 
-``task/parameter=value,.../code`` below the store's root: readable in any listing, and one to
-one: different parameters never share a path. A part that grows too long for a file system is
-cut and gets a hash of the whole.
+The path is ``task/parameter=value,.../code`` below the store's root. It is readable in a listing,
+and different parameters never share a path. A part that is too long for a file system is cut and
+gets a hash of the whole part.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ import hashlib
 from collections.abc import Mapping
 from urllib.parse import quote
 
-_LONGEST_PART = 120
+_MAX_PART_LENGTH = 120
 _HASH_LENGTH = 16
 
 
 def artifact_path(service: str, task: str, parameters: Mapping[str, str], code: str) -> str:
-    """The path of an artifact below the store's root.
+    """Return the path of an artifact below the store's root.
 
-    ``parameters`` are the significant ones in their written form; they are sorted by name.
-    ``code`` is the version of the code that makes the artifact: a changed algorithm never
-    takes an old result for its own.
+    ``parameters`` are the significant ones as texts; they are sorted by name. ``code`` is the
+    version of the code that makes the artifact, so changed code never reuses an old result.
     """
     named = ",".join(f"{_safe(key)}={_safe(parameters[key])}" for key in sorted(parameters))
     parts = (_safe(service), _safe(task), named or "-", f"code={_safe(code)}")
@@ -28,14 +27,14 @@ def artifact_path(service: str, task: str, parameters: Mapping[str, str], code: 
 
 
 def _safe(text: str) -> str:
-    """``text`` with everything but letters, digits, ``_``, ``-``, ``.`` and ``:`` as %XX."""
+    """``text`` with all but letters, digits, ``_``, ``-``, ``.`` and ``:`` written as %XX."""
     return (
         quote(text, safe=":").replace("~", "%7E") if text.strip(".") else text.replace(".", "%2E")
     )
 
 
 def _bounded(part: str) -> str:
-    if len(part) <= _LONGEST_PART:
+    if len(part) <= _MAX_PART_LENGTH:
         return part
     digest = hashlib.sha256(part.encode()).hexdigest()[:_HASH_LENGTH]
-    return f"{part[: _LONGEST_PART - _HASH_LENGTH - 1]}~{digest}"
+    return f"{part[: _MAX_PART_LENGTH - _HASH_LENGTH - 1]}~{digest}"

@@ -1,8 +1,8 @@
-"""Artifacts on HDFS by WebHDFS, the HTTP door of every namenode: no JVM, no Hadoop settings.
+"""Artifacts on HDFS through WebHDFS, the HTTP API of every namenode: no JVM, no Hadoop settings.
 
-fsspec's webhdfs was not taken: it waits for ever, always overwrites, and drops what rename
-answers, which decides between two writers here. urllib3 was taken without requests on top of
-it: a listing of many artifacts is many small calls, and takes half the time.
+fsspec's webhdfs cannot be used: it waits forever, always overwrites, and drops the answer to a
+rename, which decides between two writers here. urllib3 is used without requests on top of it,
+since a listing of many artifacts is many small calls and then takes half the time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ import urllib3
 from urllib3.exceptions import HTTPError, MaxRetryError
 
 from mlservice.artifacts.hdfs_errors import no_answer, refusal, taken
-from mlservice.artifacts.store import translated
+from mlservice.artifacts.store_errors import translated
+from mlservice.artifacts.store_protocol import StoreOptions
 from mlservice.errors import ArtifactError, ArtifactNotFound, NoAnswer, StoreError
 
 _SCHEMES = {"webhdfs": ("http", 9870), "swebhdfs": ("https", 9871)}
@@ -37,34 +38,41 @@ _OK = 200
 _REDIRECT = 307
 
 
-def open_webhdfs(root: str, environ: Mapping[str, str]) -> WebHdfsStore:
+def open_store(root: str, options: StoreOptions) -> WebHdfsStore:
     """Open the store at ``root`` (``webhdfs://namenode:9870/prefix``, or ``swebhdfs://`` for TLS).
 
-    The user is HADOOP_USER_NAME of ``environ``, else USER; a delegation token in
-    HDFS_DELEGATION_TOKEN stands for the user and is needed where Kerberos is. Asks nothing of
-    the cluster yet. Raises ``StoreError`` for a root without a host, and where no user is named.
+    The user is HADOOP_USER_NAME of the environment, else USER. A delegation token in
+    HDFS_DELEGATION_TOKEN stands for the user; clusters with Kerberos need it. No request is sent
+    yet. Raises ``StoreError`` for a root without a host, and if no user is named.
     """
+    environ = options.environ
     parts = urlsplit(root)
     scheme, usual_port = _SCHEMES[parts.scheme]
     try:
-        place = f"{parts.hostname}:{parts.port or usual_port}"
+        server = f"{scheme}://{parts.hostname}:{parts.port or usual_port}"
     except ValueError as error:
         raise StoreError(f"[artifacts] root = '{root}': {error}") from error
     if not parts.hostname:
         raise StoreError(f"[artifacts] root = '{root}': give {parts.scheme}://host:port/prefix")
     user = environ.get("HADOOP_USER_NAME") or environ.get("USER", "")
     if token := environ.get("HDFS_DELEGATION_TOKEN"):
-        return WebHdfsStore(root, f"{scheme}://{place}", {"delegation": token})
+        return WebHdfsStore(root, server, {"delegation": token}, options.user)
     if not user:
         raise StoreError(f"{root}: who writes there? Set HADOOP_USER_NAME to a user of the cluster")
-    return WebHdfsStore(root, f"{scheme}://{place}", {"user.name": user})
+    return WebHdfsStore(root, server, {"user.name": user}, options.user)
 
 
 class WebHdfsStore:
-    """A ``Store`` on HDFS; what the cluster answers is translated into our errors."""
+    """A ``Store`` on HDFS that raises our errors for the cluster's answers."""
 
-    def __init__(self, root: str, server: str, identity: Mapping[str, str]) -> None:
-        """``server`` is the namenode's URL; ``identity`` goes into the query of each request."""
+    def __init__(
+        self, root: str, server: str, identity: Mapping[str, str], user: str = "this user"
+    ) -> None:
+        """``server`` is the namenode's URL; ``identity`` goes into the query of each request.
+
+        ``user`` is the user of this process, for messages.
+        """
+        self._user = user
         self._root = root
         self._folder = unquote(urlsplit(root).path).rstrip("/")
         self._server = server
@@ -79,8 +87,8 @@ class WebHdfsStore:
     def create(self, key: str, content: bytes) -> None:
         """See ``Store``.
 
-        Readers would see half of a file that is being written, so a draft is written and then
-        renamed: HDFS does that at once or not at all, and refuses a name that is taken.
+        Readers would see half of a file that is being written. So a draft is written and then
+        renamed: HDFS renames at once or not at all, and refuses a name that exists.
         """
         draft = f"{key}.{uuid.uuid4().hex[:12]}{_ENDING}"
         try:
@@ -93,7 +101,7 @@ class WebHdfsStore:
 
     def upload(self, key: str, source: Path) -> None:
         """See ``Store``."""
-        with translated(f"{self._root}/{key}"), source.open("rb") as file:
+        with translated(f"{self._root}/{key}", self._user), source.open("rb") as file:
             self._write(key, file, source.stat().st_size)
 
     def read(self, key: str) -> bytes:
@@ -102,20 +110,20 @@ class WebHdfsStore:
 
     def download(self, key: str, target: Path) -> None:
         """See ``Store``."""
-        with translated(f"{self._root}/{key}"), target.open("wb") as file:
+        with translated(f"{self._root}/{key}", self._user), target.open("wb") as file:
             for chunk in self._stream(key):
                 file.write(chunk)
 
     def exists(self, key: str) -> bool:
         """See ``Store``."""
         try:
-            status = self._ask("GET", key, "GETFILESTATUS")["FileStatus"]
+            status = self._request("GET", key, "GETFILESTATUS")["FileStatus"]
         except ArtifactNotFound:
             return False
         return bool(status["type"] == "FILE")
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """See ``Store``; WebHDFS lists one folder a call, so those of a level are asked at once."""
+        """See ``Store``; WebHDFS lists one folder per call, so a level is listed in parallel."""
         folders = [prefix.rstrip("/")]
         with ThreadPoolExecutor(_LISTERS) as listers:
             while folders:
@@ -133,21 +141,21 @@ class WebHdfsStore:
         return None
 
     def _write(self, key: str, content: bytes | BinaryIO, size: int) -> None:
-        """Write a file in WebHDFS's two steps: the namenode names a datanode, that one takes it."""
+        """Write a file in WebHDFS's two steps: the namenode names a datanode, which takes it."""
         place = self._redirected("PUT", key, "CREATE", overwrite="true")
         headers = {"Content-Length": str(size), "Content-Type": "application/octet-stream"}
         with self._sent("PUT", key, place, _DATANODE, body=content, headers=headers):
             pass
 
     def _rename(self, draft: str, key: str) -> None:
-        """Rename, by the option NONE, with which HDFS says why it will not.
+        """Rename with the option NONE, so that HDFS gives the reason of a refusal.
 
-        Where no answer came, the draft tells: what can still be removed was not renamed. A
-        server of this interface that does not know the option answers false.
+        If no answer comes, the draft tells: if it can still be removed, it was not renamed. Other
+        servers of this API do not know the option and answer false.
         """
         target = self._path(key)
         try:
-            answer = self._ask("PUT", draft, "RENAME", destination=target, renameoptions="NONE")
+            answer = self._request("PUT", draft, "RENAME", destination=target, renameoptions="NONE")
         except NoAnswer:
             if self._remove(draft):
                 raise
@@ -156,13 +164,13 @@ class WebHdfsStore:
             raise taken(f"{self._root}/{key}")
 
     def _remove(self, key: str) -> bool:
-        """Remove a file; False where there was none."""
-        return bool(self._ask("DELETE", key, "DELETE")["boolean"])
+        """Remove a file; False if there was none."""
+        return bool(self._request("DELETE", key, "DELETE")["boolean"])
 
     def _list(self, folder: str) -> list[tuple[str, bool]]:
-        """The keys in ``folder``, each with whether it is a file; folders that are empty not."""
+        """The keys in ``folder``, each with whether it is a file, without empty folders."""
         try:
-            answer = self._ask("GET", folder, "LISTSTATUS")
+            answer = self._request("GET", folder, "LISTSTATUS")
         except ArtifactNotFound:
             return []
         above = f"{folder}/" if folder else ""
@@ -178,13 +186,13 @@ class WebHdfsStore:
             yield from response.stream(_CHUNK)
 
     def _redirected(self, method: str, key: str, operation: str, **parameters: str) -> str:
-        """Where the namenode sends us for a file's content."""
+        """The URL to which the namenode redirects for a file's content."""
         url = self._url(key, operation, parameters)
         with self._sent(method, key, url, _NAMENODE, expected=_REDIRECT) as response:
             return response.headers["Location"]
 
-    def _ask(self, method: str, key: str, operation: str, **parameters: str) -> dict[str, Any]:
-        """What the namenode answers."""
+    def _request(self, method: str, key: str, operation: str, **parameters: str) -> dict[str, Any]:
+        """Send a request to the namenode, and return its answer."""
         url = self._url(key, operation, parameters)
         with self._sent(method, key, url, _NAMENODE) as response:
             return dict(json.loads(response.read() or b"{}"))
@@ -200,9 +208,9 @@ class WebHdfsStore:
         expected: int = _OK,
         **content: Any,
     ) -> Iterator[urllib3.BaseHTTPResponse]:
-        """The response to a request, as long as it is read; raises our errors.
+        """Send a request and yield the response, which is closed at the end; raises our errors.
 
-        They name a draft by what it is to become.
+        They name a draft by its final name.
         """
         uri = f"{self._root}/{_DRAFT.sub('', key)}"
         try:
@@ -229,7 +237,7 @@ class WebHdfsStore:
 
 
 def _escaped(key: str) -> str:
-    """``key`` without colons, which HDFS does not take in a name."""
+    """``key`` without colons, which HDFS refuses in a name."""
     return key.replace("%", "%25").replace(":", "%3A")
 
 

@@ -158,7 +158,9 @@ class ConsulStore:
             ) from error
         except (ConsulException, ClientError) as error:
             if "No cluster leader" in str(error):
-                raise ClusterAway(f"Consul at {self.address} has no leader at the moment") from error
+                raise ClusterAway(
+                    f"Consul at {self.address} has no leader at the moment"
+                ) from error
             raise ClusterRefused(
                 f"Consul at {self.address} refuses {what}: {error}", 0, str(error)
             ) from error
