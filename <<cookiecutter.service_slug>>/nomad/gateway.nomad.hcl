@@ -200,7 +200,7 @@ job "<< cookiecutter.service_slug >>-gateway" {
     task "gateway" {
       driver       = var.driver
       kill_signal  = "SIGTERM"
-      kill_timeout = "30s" # above the drain of the gateway, which ends within 11 s
+      kill_timeout = "30s" # see src/mlservice/shutdown.py
 
       dynamic "config" {
         for_each = var.driver == "docker" ? [1] : []

@@ -232,7 +232,7 @@ job "<< cookiecutter.service_slug >>-worker" {
     task "worker" {
       driver       = var.driver
       kill_signal  = "SIGTERM"
-      kill_timeout = "30s" # above the worker's drain, which ends within 5 s
+      kill_timeout = "30s" # see src/mlservice/shutdown.py
 
       dynamic "config" {
         for_each = var.driver == "docker" ? [1] : []

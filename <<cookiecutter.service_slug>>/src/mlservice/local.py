@@ -23,10 +23,10 @@ from urllib.parse import urlsplit
 from mlservice.address import listen
 from mlservice.errors import MlserviceError
 from mlservice.settings import load_settings
+from mlservice.shutdown import SHUTDOWN
 
 _READY_SECONDS = 60.0
 _POLL_SECONDS = 0.1
-_STOP_SECONDS = 20.0
 _RESTART_SECONDS = 1.0
 _QUICK_SECONDS = 10.0
 _MOST_QUICK_ENDS = 3
@@ -117,7 +117,7 @@ class LocalService:
         process = self.processes[name]
         process.terminate()
         try:
-            process.wait(_STOP_SECONDS)
+            process.wait(SHUTDOWN.kill)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from mlservice.errors import SettingsError
+from mlservice.shutdown import SHUTDOWN
 
 FILE_NAME = "service.toml"
 PREFIX = "MLSERVICE_"
@@ -127,8 +128,24 @@ class GatewaySettings(Section):
         256, ge=1, le=65536, description="Largest number of rows in a batch"
     )
     max_queue_rows: int = Field(4096, ge=1, description="Rows that may wait for a worker")
-    drain_ms: int = Field(500, ge=0, description="Milliseconds for callers to leave before a stop")
+    drain_ms: int = Field(
+        500,
+        ge=0,
+        description="Milliseconds for callers to leave before a stop; at most "
+        f"{SHUTDOWN.longest_drain_ms}",
+    )
     metrics_port: int = Field(0, ge=0, le=65535, description="Port for Prometheus; 0: none")
+
+    @field_validator("drain_ms")
+    @classmethod
+    def _ends_in_time(cls, drain_ms: int) -> int:
+        if drain_ms > (longest := SHUTDOWN.longest_drain_ms):
+            raise ValueError(
+                f"the gateway is killed {SHUTDOWN.kill:g} s after SIGTERM, and needs "
+                f"{SHUTDOWN.gateway + SHUTDOWN.exit:g} s of them after the drain: "
+                f"give at most {longest}"
+            )
+        return drain_ms
 
 
 class QueueSettings(Section):

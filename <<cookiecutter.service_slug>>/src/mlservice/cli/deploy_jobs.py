@@ -93,6 +93,7 @@ def _show(rows: list[Row]) -> None:
 def check(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """``mlservice deploy check``."""
     from mlservice.deploy.plan import Clusters, crons, plan_jobs
+    from mlservice.deploy.shutdown_rules import check_shutdown_times
     from mlservice.deploy.variables import as_hcl, read_var_file
     from mlservice.pipeline.discovery import find_jobs
 
@@ -106,7 +107,8 @@ def check(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
             parser = _Parser(version)
             for reload in ("watch", "signal", "rolling"):
                 variables = values | {"reload": as_hcl(reload)}
-                plan_jobs(folder, Clusters(parser, parser), jobs, variables)
+                for job in plan_jobs(folder, Clusters(parser, parser), jobs, variables):
+                    check_shutdown_times(job.spec)
     return 0
 
 

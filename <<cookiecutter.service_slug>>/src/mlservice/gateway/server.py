@@ -23,8 +23,8 @@ from mlservice.gateway.uvicorn_protocol import GatewayProtocol
 from mlservice.observe import metrics
 from mlservice.observe.logs import log_as_json
 from mlservice.settings import Settings
+from mlservice.shutdown import SHUTDOWN
 
-_GRACE_SECONDS = 10
 _GC_THRESHOLDS = (50_000, 50, 50)
 
 
@@ -44,7 +44,7 @@ def serve_gateway(settings: Settings) -> None:
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            timeout_graceful_shutdown=_GRACE_SECONDS,
+            timeout_graceful_shutdown=SHUTDOWN.gateway,
             **_tls(settings),
         )
         # Without this a full collection shows as a pause in the slowest requests.

@@ -21,9 +21,9 @@ from typing import Protocol
 from mlservice.errors import JobError
 from mlservice.jobs.call import JobCall
 from mlservice.jobs.job import Job
+from mlservice.shutdown import SHUTDOWN
 
 _TAIL_LINES = 8
-_STOP_SECONDS = 3.0
 
 
 class Executor(Protocol):
@@ -75,7 +75,7 @@ class LocalExecutor:
             running = list(self._running)
         for process in running:
             process.terminate()
-        end = time.monotonic() + _STOP_SECONDS
+        end = time.monotonic() + SHUTDOWN.local_jobs
         for process in running:
             try:
                 process.wait(max(0.0, end - time.monotonic()))

@@ -19,8 +19,8 @@ from mlservice.queue.outbox import Outbox
 from mlservice.queue.replier import Limits, Replier
 from mlservice.queue.topics import Topics
 from mlservice.settings import Settings
+from mlservice.shutdown import SHUTDOWN
 
-_GRACE_SECONDS = 5.0
 _FULL_SECONDS = 0.2
 
 
@@ -75,7 +75,7 @@ class QueueConsumer:
         held = self.ledger.held.intersection(partitions)
         for message in self.ledger.leave(held):
             self._tasks[message.place].cancel()
-        await self._end(held, _GRACE_SECONDS)
+        await self._end(held, SHUTDOWN.queue)
         return self.ledger.release(held)
 
     async def lose(self, partitions: Sequence[int]) -> None:

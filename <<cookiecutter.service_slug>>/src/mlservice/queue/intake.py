@@ -22,9 +22,9 @@ from mlservice.errors import QueueError
 from mlservice.queue.client import configured, log, refused
 from mlservice.queue.message import Headers, Message
 from mlservice.settings import QueueSettings
+from mlservice.shutdown import SHUTDOWN
 
 _POLL_SECONDS = 0.1
-_CLOSE_SECONDS = 3.0
 _OFFSETS = {
     "enable.auto.commit": True,
     "enable.auto.offset.store": False,
@@ -95,7 +95,7 @@ class Intake:
         as long as the group's session lasts.
         """
         closing = asyncio.ensure_future(self._visit(lambda: self._close(answered)))
-        closed, _ = await asyncio.wait([closing], timeout=_CLOSE_SECONDS)
+        closed, _ = await asyncio.wait([closing], timeout=SHUTDOWN.queue_leave)
         return bool(closed)
 
     async def _visit(self, call: Callable[[], _T]) -> _T:

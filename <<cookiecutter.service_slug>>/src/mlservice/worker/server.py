@@ -29,13 +29,13 @@ from mlservice.protocol import predict_pb2_grpc
 from mlservice.protocol.packing import CHANNEL_OPTIONS
 from mlservice.protocol.tls import server_credentials
 from mlservice.settings import Settings, WorkerSettings
+from mlservice.shutdown import SHUTDOWN
 from mlservice.worker.predictor import Predictor
 from mlservice.worker.servicer import PredictServicer
 from mlservice.worker.slot import ModelSlot
 from mlservice.worker.swapper import Fetch, Swapper
 
 EXIT_STUCK = 70
-_GRACE_SECONDS = 5.0
 _WATCH_SECONDS = 0.1
 # Two workers on one port would share it in silence.
 _OPTIONS = [*CHANNEL_OPTIONS, ("grpc.so_reuseport", 0)]
@@ -78,7 +78,7 @@ async def _serve(settings: Settings, predictor: Predictor, fetch: Fetch | None) 
         await _signalled()
         watch.cancel()
     await servicer.enter_graceful_shutdown()
-    await server.stop(_GRACE_SECONDS)
+    await server.stop(SHUTDOWN.worker)
 
 
 @contextlib.asynccontextmanager
