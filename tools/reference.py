@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mlservice.cli.main import make_parser
+from tools.pages.events import events_page
 from tools.pages.exit_codes import exit_codes_page
 from tools.pages.metrics import metrics_page
 from tools.pages.settings import settings_page
@@ -49,6 +50,7 @@ def pages() -> dict[Path, str]:
     return {
         docs / "settings.md": settings_page(),
         docs / "commands.md": commands_page(),
+        docs / "events.md": events_page(SERVICE / "contracts" / "events"),
         docs / "metrics.md": metrics_page(PLATFORM),
         docs / "exit-codes.md": exit_codes_page(),
         ROOT / "docs" / "glossary.md": (docs / "glossary.md").read_text("utf-8"),
