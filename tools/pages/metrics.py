@@ -22,7 +22,16 @@ _KINDS = {
     "Summary": "summary",
 }
 _SUFFIXES = {"counter": "_total", "info": "_info"}
-_UNITS = {"_timestamp_seconds": "Unix time in seconds", "_seconds": "seconds", "_bytes": "bytes"}
+_UNITS = {
+    "_timestamp_seconds": "Unix time in seconds",
+    "_seconds": "seconds",
+    "_bytes": "bytes",
+    "_share_asked": "0 to 1",
+    "_share_observed": "0 to 1",
+    "_breaker": "0, 1 or 2",
+    "_model": "",
+}
+_COUNT = "count"
 INTRODUCTION = """# Metrics
 
 What does the service do right now, and is that good? Each metric answers a part of it.
@@ -54,7 +63,7 @@ class Declared:
     def unit(self) -> str:
         """The unit that the name ends with; a metric without one counts things."""
         base = self.name.removesuffix(_SUFFIXES.get(self.kind, ""))
-        return next((unit for end, unit in _UNITS.items() if base.endswith(end)), "")
+        return next((unit for end, unit in _UNITS.items() if base.endswith(end)), _COUNT)
 
 
 def metrics_page(package: Path) -> str:

@@ -26,12 +26,12 @@ from mlservice.errors import (
     JobError,
     JobNotRegistered,
 )
-from mlservice.jobs import metrics
 from mlservice.jobs.call import JobCall
 from mlservice.jobs.exit_reason import ExitReason, read_exit_reason
 from mlservice.jobs.job import Job
 from mlservice.jobs.sizes import MemorySizes
 from mlservice.jobs.watcher import ChildWatcher
+from mlservice.observe import metrics
 
 MAX_PAYLOAD_BYTES = 16_384
 _FINAL_CODES = (2, 4, 5)  # settings, arguments, a refused model: another try ends alike
@@ -89,7 +89,7 @@ class NomadExecutor:
             if self._is_complete(call):
                 break
             reason = self._retry(partial(read_exit_reason, self._nomad, child))
-            metrics.FAILED.labels(job.name, reason.kind).inc()
+            metrics.JOBS_FAILED.labels(job.name, reason.kind).inc()
             if reason.kind == "memory":
                 size = self._next_size(job, size, child)
                 continue
@@ -153,7 +153,7 @@ class NomadExecutor:
                 f"job '{call.job}': {parent} is not registered: run `mlservice deploy register`"
             ) from error
         if not found.replayed:
-            metrics.DISPATCHED.labels(call.job, size).inc()
+            metrics.JOBS_DISPATCHED.labels(call.job, size).inc()
         return found
 
     def _payload(self, call: JobCall) -> bytes:
@@ -188,7 +188,7 @@ class NomadExecutor:
         return known
 
     def _next_size(self, job: Job, size: int, child: str) -> int:
-        metrics.OUT_OF_MEMORY.labels(job.name, size).inc()
+        metrics.JOBS_OUT_OF_MEMORY.labels(job.name, size).inc()
         larger = next((other for other in job.memory_mb if other > size), None)
         if larger is None:
             raise JobError(

@@ -1,1 +1,1 @@
-"""What the service says of itself: logs as JSON lines with ECS field names, and metrics."""
+"""What the service reports about itself: logs as JSON lines with ECS field names, and metrics."""

@@ -112,7 +112,7 @@ class PredictPath:
         answer = self._respond(score, asked, asking)
         stages["respond"] = perf_counter() - scored
         for stage, seconds in stages.items():
-            _observe(stage, seconds)
+            _observe((stage,), seconds)
         found = self._found(choice, lacking)
         self._tell(asked, choice, score, answer, found, stages)
         return Prediction(orjson.dumps(answer), found, stages)

@@ -99,7 +99,7 @@ class Router:
             if before.policy != name or not self._fresh:
                 log.info("shares by policy %s: %s", name, _shown(shares))
             self._seen.clear()
-            metrics.say_shares(shares, self._seen)
+            metrics.show_shares(shares, self._seen)
 
     def _is_fresh(self) -> bool:
         """Whether the policy learns, and from statistics that are not stale."""
