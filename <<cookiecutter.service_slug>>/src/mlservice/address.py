@@ -1,4 +1,4 @@
-"""Takes an address to listen on, or says which setting names one that is taken."""
+"""Binds an address to listen on. If it is in use, the error names the setting to change."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from mlservice.errors import AddressInUse
 
 
 def listen(side: str, host: str, port: int, where: str = "") -> socket.socket:
-    """A bound socket for ``side`` ("gateway" ...); raises ``AddressInUse``.
+    """Return a bound socket for ``side`` ("gateway" ...); raises ``AddressInUse``.
 
-    ``where`` says how another port is set, where that is not the section ``side``.
+    ``where`` says how to set another port; the default is the section ``side``.
     """
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""What tests of a service use: strategies made from its own schemas."""
+"""Helpers for the tests of a service: strategies made from its own schemas, pacts, states."""
 
 from mlservice.testing.strategies import messages
 

@@ -1,8 +1,8 @@
 """Verifies the pacts of this service's consumers against the service as it runs.
 
-pact's verifier asks and compares. Here is what it lacks: the states of this service, a message that
-says what to do, and a word on pacts that would prove nothing, such as one meant for another
-service, which it takes in silence.
+pact's verifier sends the requests and compares the responses. This module adds what it lacks: the
+states of this service, a message with the remedy, and an error for a pact that proves nothing. (The
+verifier silently accepts a pact that is meant for another service.)
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from mlservice.local import LocalService
 from mlservice.testing.states import STATES, States
 
 _TIMEOUT_MS = 120_000
-"""A change of state may start a process."""
+"""Long, because a change of state may start a process."""
 
 
 class Provider:
-    """The running service, to be verified."""
+    """The running service as a provider of consumers."""
 
     def __init__(self, name: str, service: LocalService, environ: Mapping[str, str]) -> None:
-        """Verify ``service``, which is called ``name`` in pacts; ``environ`` may be that of CI."""
+        """Verify ``service``, whose name in pacts is ``name``; ``environ`` may be that of CI."""
         self._name = name
         self._service = service
         self._environ = environ
@@ -35,8 +35,8 @@ class Provider:
     def verify(self, source: Path | str) -> int:
         """Verify a consumer's file, or all that the broker at a URL holds for this service.
 
-        Gives the number of interactions, which is 0 where the broker holds none. Raises
-        ``ContractError`` where one is not kept, or a file says nothing of this service.
+        Returns the number of interactions, 0 if the broker has none. Raises ``ContractError`` if an
+        interaction fails, or if a file has no interaction with this service.
         """
         url = self._service.url
         verifier = Verifier(self._name, urlsplit(url).hostname).add_transport(url=url)
@@ -57,7 +57,7 @@ class Provider:
         source = verifier.broker_source(url, selector=True)
         source.consumer_version(main_branch=True).consumer_version(deployed_or_released=True)
         if (commit := self._environ.get("CI_COMMIT_SHA")) and branch:
-            # What never passed is the consumer's wish and cannot break this build.
+            # A pact that never passed is a consumer's wish and must not break this build.
             source.include_pending().provider_branch(branch)
             verifier.set_publish_options(commit, self._environ.get("CI_JOB_URL"), branch)
         source.build().set_error_on_empty_pact(enabled=False)
@@ -77,14 +77,14 @@ def _run(verifier: Verifier, states: States, where: str) -> int:
             "docs/contracts.md"
         )
     raise ContractError(
-        f"{where}: a consumer would not get what it needs:\n{failures}\nMend the service, ask the "
-        "consumer's team for a pact without it, or delete the file of a consumer that is gone: see "
-        "docs/contracts.md"
+        f"{where}: a consumer would not get what it needs:\n{failures}\nFix the service, ask the "
+        "consumer's team for a pact without it, or delete the file of a consumer that no longer "
+        "exists: see docs/contracts.md"
     )
 
 
 def _check(path: Path, name: str) -> None:
-    """Refuse what the verifier would take without a word; raises ``ContractError``."""
+    """Refuse a file that the verifier silently accepts; raises ``ContractError``."""
     try:
         pact: dict[str, Any] = json.loads(path.read_text("utf-8"))
         provider, interactions = pact["provider"]["name"], pact["interactions"]

@@ -1,8 +1,8 @@
 """Brings the running service into the state that a consumer's pact asks for (``given``).
 
-The states are few and the platform's own, the same in every service: what consumers can tell apart.
-pact's verifier asks for a state over HTTP. Its own server for that never closes its socket, so a
-small one stands here.
+The platform defines the few states, the same in every service: those that consumers can tell apart.
+pact's verifier asks for a state over HTTP. Pact's own server for that never closes its socket, so
+this module has a small one.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ NO_WORKER = "no worker can predict"
 STATES = (SERVED, NO_WORKER)
 _HOST = "127.0.0.1"
 _POLL_SECONDS = 0.02
-_TROUBLE_SECONDS = 10.0
+_UNREADY_SECONDS = 10.0
 
 
 class States:
-    """A context in which ``url`` takes the verifier's wishes; ``unknown`` are those that fail."""
+    """A context whose ``url`` accepts changes of state; ``unknown`` holds the states that fail."""
 
     def __init__(self, service: LocalService) -> None:
         """Change the state of ``service``."""
@@ -48,26 +48,26 @@ class States:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
 
     def change(self, state: str, *, begins: bool) -> bool:
-        """Let a state begin or end; an unknown one is kept in ``unknown`` and False."""
+        """Begin or end a state; an unknown one is added to ``unknown``, and False is returned."""
         if state and state not in STATES:
             self.unknown.add(state)
             return False
         if state == NO_WORKER and begins:
             self._service.stop("worker")
-            self._wait_for_trouble()
+            self._wait_until_unready()
         elif state == NO_WORKER:
             self._service.start("worker")
             self._service.wait_until_ready()
         return True
 
-    def _wait_for_trouble(self) -> None:
-        end = time.monotonic() + _TROUBLE_SECONDS
+    def _wait_until_unready(self) -> None:
+        end = time.monotonic() + _UNREADY_SECONDS
         while time.monotonic() < end:
             try:
                 urllib.request.urlopen(f"{self._service.url}/ready", timeout=5).close()
@@ -85,13 +85,15 @@ class _Server(HTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
-        """Take a wish; http.server calls this."""
+        """Handle one change of state; http.server calls this."""
         length = int(self.headers.get("Content-Length") or 0)
-        wish: dict[str, Any] = json.loads(self.rfile.read(length))
+        change: dict[str, Any] = json.loads(self.rfile.read(length))
         states = cast(_Server, self.server).states
-        known = states.change(str(wish.get("state") or ""), begins=wish.get("action") == "setup")
+        known = states.change(
+            str(change.get("state") or ""), begins=change.get("action") == "setup"
+        )
         self.send_response(200 if known else 404)
         self.end_headers()
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing of each wish; http.server calls this."""
+        """Log nothing; http.server calls this."""

@@ -1,6 +1,6 @@
 """Hypothesis strategies for messages that keep a JSON Schema.
 
-Written here because hypothesis-jsonschema does not work with the hypothesis of today. It covers
+hypothesis-jsonschema does not work with today's hypothesis, so this module replaces it. It covers
 what contracts use: objects, arrays, strings (enum, pattern, date-time, lengths), numbers with
 bounds, booleans, null, const, anyOf and oneOf; anything else is refused by name.
 """
@@ -21,7 +21,7 @@ _FORMATS = ("date-time", "date")
 
 
 def messages(contract: Contract) -> st.SearchStrategy[Any]:
-    """Messages that keep ``contract``; raises ``ContractError`` for a schema not covered."""
+    """Return messages that keep ``contract``; raises ``ContractError`` for an unknown schema."""
     return _strategy(contract.schema, contract.name).filter(lambda m: not contract.faults(m))
 
 

@@ -1,8 +1,8 @@
-"""Writes what this service needs of its upstreams as pacts, for the upstreams' own teams.
+"""Writes what this service needs from its upstreams as pacts, for the upstreams' own teams.
 
-The gateway's own client asks pact's server for what real requests lack, so a pact holds what is
-really sent. Of the answer it holds what the upstream's schema names, by type alone: the upstream
-is free to add fields and to say anything else.
+The gateway's own client sends the queries of real requests to pact's server, so a pact holds what
+is really sent. Of each answer it holds only the fields that the upstream's schema names, and only
+their types. So the upstream may add fields and change values.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PATIENT_MS = 10_000
 
 @dataclass(frozen=True)
 class Example:
-    """What a request makes an upstream be asked, and what is needed of its answer."""
+    """The query that a request causes, and the part of the answer that is needed."""
 
     upstream: Upstream
     contract: Contract
@@ -37,9 +37,9 @@ class Example:
 
 
 def needed(schema: Any, answer: Any) -> Any:
-    """The part of ``answer`` that the JSON Schema names under ``properties`` and ``items``.
+    """Return the part of ``answer`` that the schema names under ``properties`` and ``items``.
 
-    What it says of an object or array by other words does not count as named.
+    Other keywords about an object or array do not count as naming a field.
     """
     if isinstance(answer, dict):
         fields = _under("properties", schema)
@@ -53,9 +53,9 @@ def needed(schema: Any, answer: Any) -> Any:
 def example(
     upstream: Upstream, contract: Contract, requests: Iterable[Mapping[str, Any]]
 ) -> Example:
-    """The fullest answer that ``stand_in`` gives to what ``requests`` lack, and its query.
+    """Return the fullest answer that ``stand_in`` gives to ``requests``, with its query.
 
-    Raises ``ContractError`` where it answers none of them, or not as the schema says.
+    Raises ``ContractError`` if it answers none of them, or if the answer breaks the schema.
     """
     found: list[Example] = []
     for request in requests:
@@ -66,22 +66,22 @@ def example(
     if not found:
         raise ContractError(
             f"upstreams.py: {upstream.name}: stand_in answers nothing that samples() in data.py "
-            "ask: let it answer one, its pact is made of that"
+            "ask: let it answer at least one, because its pact is made from that answer"
         )
     best = max(found, key=lambda each: _size(each.answer))
     if faults := contract.faults(best.answer):
         raise ContractError(
             f"{contract.name}: {best.answer!r} has all that the schema names and breaks it: "
-            f"{faults}: name what it asks for under 'properties'"
+            f"{faults}: name the required fields under 'properties'"
         )
     return best
 
 
 def write_pacts(consumer: str, examples: Sequence[Example], folder: Path) -> list[Path]:
-    """Write a pact into ``folder`` for each provider, each asked by the gateway's own client.
+    """Write a pact into ``folder`` for each provider, with requests by the gateway's own client.
 
-    Raises ``ContractError`` where the client can do nothing with the answer, pact's
-    ``MismatchesError`` where it asks for something else.
+    Raises ``ContractError`` if the client cannot use the answer, and pact's ``MismatchesError`` if
+    it sends another request.
     """
     folder.mkdir(parents=True, exist_ok=True)
     by_provider = sorted(examples, key=_provider)
@@ -119,7 +119,7 @@ def _write(consumer: str, provider: str, examples: Sequence[Example], folder: Pa
 
 
 async def _ask(given: Example, url: str) -> Found:
-    # What the upstream may take is its own affair; the test's machine may be slow.
+    # The upstream's time limit is not under test, and the test's machine may be slow.
     patient = replace(given.upstream, timeout_ms=_PATIENT_MS)
     client = UpstreamClient(patient, given.contract)
     client.apply((url,))
@@ -128,7 +128,7 @@ async def _ask(given: Example, url: str) -> Found:
 
 
 def _alike(schema: Any, value: Any) -> Any:
-    """A matcher for whatever has the types of ``value``, which holds nothing but what is needed."""
+    """A matcher for any value with the types of ``value``, which holds only what is needed."""
     if isinstance(value, dict):
         fields = _under("properties", schema)
         return match.like({name: _alike(fields[name], each) for name, each in value.items()})
@@ -141,7 +141,7 @@ def _alike(schema: Any, value: Any) -> Any:
 
 
 def _under(word: str, schema: Any) -> Any:
-    """What stands under ``word``, {} where the schema has no such word."""
+    """The schema's value for ``word``, {} if it has none."""
     return schema.get(word, {}) if isinstance(schema, dict) else {}
 
 
