@@ -18,7 +18,7 @@ from mlservice.errors import LiveError
 from mlservice.events import Event, EventLog, ExposureEvent
 from mlservice.live import FlagSet, read_live
 from mlservice.toggles import ToggleContext, Toggles
-from mlservice.toggles.current import CURRENT
+from mlservice.toggles.current import CURRENT_TOGGLES
 
 USERS = [f"user-{n}" for n in range(3000)]
 ON_OFF = {"on": True, "off": False}
@@ -141,13 +141,13 @@ def test_an_exposure_is_told_once_where_a_variant_was_used(
 ) -> None:
     use(toggles, shown=share(100), unasked=share(100))
     context = ToggleContext(toggles, "u", "r1", {})
-    token = CURRENT.set(context)
+    token = CURRENT_TOGGLES.set(context)
     try:
         assert toggle("shown", default=False) is True
         assert toggle("shown", default=False) is True
         assert toggle("unheard-of", default=5) == 5
     finally:
-        CURRENT.reset(token)
+        CURRENT_TOGGLES.reset(token)
     (event,) = events.events
     assert abs(event.time - time.time()) < 60
     assert event == ExposureEvent(event.time, "r1", "u", "shown", "on", "shown", "user")

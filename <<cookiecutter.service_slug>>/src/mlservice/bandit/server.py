@@ -1,6 +1,6 @@
-"""A small statistics service over the event files of this machine: a bandit's on a laptop.
+"""A small statistics service over the event files of this machine, for a bandit on a laptop.
 
-A cluster's gateways ask the same JSON of something that sees the events of all of them.
+On a cluster the gateways fetch the same JSON from a service that sees the events of all of them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ log = logging.getLogger("mlservice.statistics")
 
 
 def serve_statistics(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; raises ``StatisticsError`` where no events are kept."""
+    """Serve until SIGTERM or SIGINT; raises ``StatisticsError`` if no events are kept."""
     log_as_json(settings.service.name)
     app = make_app(settings)
     with listen("rewards", "127.0.0.1", settings.rewards.port) as listener:
@@ -42,12 +42,12 @@ def serve_statistics(settings: Settings) -> None:
 def make_app(settings: Settings) -> Starlette:
     """The service as an ASGI application; raises ``StatisticsError``."""
     if settings.events_folder is None:
-        raise StatisticsError("[events] folder is empty, so there is nothing to count: set one")
+        raise StatisticsError("[events] folder = '': there are no events to count: set a folder")
     rewards = settings.rewards
     tally = Tally(rewards.window_hours * _HOUR, rewards.half_life_hours * _HOUR, rewards.missing)
     files = EventFiles(settings.events_folder)
 
-    lock = threading.Lock()  # two gateways that ask at the same moment are answered in threads
+    lock = threading.Lock()  # requests at the same moment are answered in threads
 
     def statistics(_: Request) -> JSONResponse:
         with lock:
@@ -71,7 +71,7 @@ class EventFiles:
     """Reads what was added to the event files of a folder since the last time."""
 
     def __init__(self, folder: Path) -> None:
-        """Begin with all that is there."""
+        """Begin with the files that are there."""
         self._folder = folder
         self._read: dict[Path, int] = {}
         self.faulty = 0
@@ -93,7 +93,7 @@ class EventFiles:
                     event = decode_event(line)
                 except EventError as error:
                     self.faulty += 1
-                    log.error("%s: a line is no event: %s: %.80r", path, error, line)
+                    log.error("%s: a line is not an event: %s: %.80r", path, error, line)
                 else:
                     if event is not None:
                         yield event

@@ -1,9 +1,9 @@
-"""The JSON by which a gateway learns what each version's answers were worth.
+"""The JSON from which a gateway learns what each version's responses were worth.
 
-Three sums tell all that Bernoulli and Gaussian rewards need, and they can come from anything that
-counts: the embedded service over the event files, or a query over a warehouse. Decay and the
-window in which a reward is waited for are the counter's business. Sums that cannot be are
-refused whole: a bandit that believes them would send everybody to one version.
+Three sums are enough for Bernoulli and Gaussian rewards, so they can come from anything that
+counts: the embedded service over the event files, or a query over a warehouse. Whoever counts
+also decides on decay and on how long to wait for a reward. Impossible sums are refused as a
+whole, because a policy that used them would send all users to one version.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ from pydantic import (
 from mlservice.errors import StatisticsError
 from mlservice.validation import explain
 
-_MOST = 1e15
+_MAX_SUM = 1e15
 _SLACK = 1e-6
-_CLOCKS_APART = 60.0
-_Sum = Annotated[FiniteFloat, Field(ge=-_MOST, le=_MOST)]
+_MAX_CLOCK_SKEW = 60.0
+_Sum = Annotated[FiniteFloat, Field(ge=-_MAX_SUM, le=_MAX_SUM)]
 
 
 class Arm(BaseModel):
     """A version's rewards: their number, their sum, and the sum of their squares.
 
-    Where old rewards count less, all three are weighted.
+    If old rewards count less, all three are weighted.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    count: Annotated[FiniteFloat, Field(ge=0, le=_MOST)] = 0.0
+    count: Annotated[FiniteFloat, Field(ge=0, le=_MAX_SUM)] = 0.0
     sum: _Sum = 0.0
-    squares: Annotated[FiniteFloat, Field(ge=0, le=_MOST)] = 0.0
+    squares: Annotated[FiniteFloat, Field(ge=0, le=_MAX_SUM)] = 0.0
 
     @model_validator(mode="after")
     def _possible(self) -> Arm:
-        # Cauchy and Schwarz: no rewards have such sums.
+        # By the inequality of Cauchy and Schwarz no rewards have such sums.
         if self.sum**2 > self.count * self.squares * (1 + _SLACK) + _SLACK:
             raise ValueError("no rewards have such sums: sum² is above count · squares")
         return self
 
 
 class Statistics(BaseModel):
-    """What is known at the moment ``created`` of each version, by its name.
+    """The rewards of each version, by its name, as they were known at ``created``.
 
-    A version that is not named has no rewards yet.
+    A version that is missing has no rewards yet.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,15 +65,16 @@ class Statistics(BaseModel):
 def decode_statistics(text: bytes, source: str, reward: str, now: float) -> Statistics:
     """Read statistics of ``reward`` ("bernoulli" or "gaussian"); raises ``StatisticsError``.
 
-    ``now`` is the time in seconds since 1970: what comes from the future would never be stale.
+    ``now`` is in seconds since 1970. Statistics from the future are refused: they would never
+    become stale.
     """
     try:
         found = Statistics.model_validate_json(text)
     except ValidationError as error:
         raise StatisticsError(explain(error, source)) from error
-    if found.created.timestamp() > now + _CLOCKS_APART:
+    if found.created.timestamp() > now + _MAX_CLOCK_SKEW:
         raise StatisticsError(
-            f"{source} cannot be used:\n  created = {found.created}: lies in the future: set the "
+            f"{source} cannot be used:\n  created = {found.created}: is in the future: set the "
             "clocks right"
         )
     if reward == "bernoulli":
@@ -81,7 +82,7 @@ def decode_statistics(text: bytes, source: str, reward: str, now: float) -> Stat
             if not -_SLACK <= arm.sum <= arm.count + _SLACK:
                 raise StatisticsError(
                     f"{source} cannot be used:\n  versions.{name}.sum = {arm.sum}: a count of "
-                    f"{arm.count} rewards that are 0 or 1 has none such: set reward = gaussian in "
-                    "the routing, or count them right"
+                    f"{arm.count} rewards that are 0 or 1 cannot have this sum: set reward = "
+                    "gaussian in the routing, or correct the sums"
                 )
     return found

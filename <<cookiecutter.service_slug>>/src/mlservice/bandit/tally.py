@@ -1,9 +1,8 @@
-"""Counts what the answers of each version were worth, from predictions and rewards in any order.
+"""Adds up the rewards of each version, from prediction and reward events in any order.
 
-A reward belongs to the request that it names, and its first one counts: a second one, one that
-comes after the window and one whose prediction was never seen change nothing but their own
-count. Answers that were given on a fallback are left out, since they do not say what a version
-is worth.
+A reward belongs to the request that it names. Only the first reward of a request counts. A second
+one, one that comes after the window, and one whose prediction was never seen are only counted as
+such. Predictions on a fallback are left out, because they do not show what a version is worth.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Literal
 from mlservice.bandit.statistics import Arm
 from mlservice.events import Event, PredictionEvent, RewardEvent
 
-_MOST_ORPHANS = 100_000
+_MAX_ORPHANS = 100_000
 Missing = Literal["ignore", "zero"]
 
 
@@ -28,14 +27,14 @@ class _Sums:
     at: float = -math.inf
 
     def add(self, reward: float, moment: float, half_life: float) -> None:
-        self.move(moment, half_life)
+        self.decay(moment, half_life)
         weight = _faded(self.at - moment, half_life)
         self.count += weight
         self.sum += weight * reward
         self.squares += weight * reward**2
 
-    def move(self, moment: float, half_life: float) -> None:
-        """Let the sums age until ``moment``."""
+    def decay(self, moment: float, half_life: float) -> None:
+        """Decay the sums until ``moment``."""
         if moment > self.at:
             factor = _faded(moment - self.at, half_life)
             self.count *= factor
@@ -45,7 +44,7 @@ class _Sums:
 
 
 def _faded(seconds: float, half_life: float) -> float:
-    """What is left after ``seconds`` of something that is worth 1; all, where nothing fades."""
+    """What a weight of 1 is after ``seconds``; 1 without a half-life."""
     if not half_life:
         return 1.0
     return 0.5 ** (seconds / half_life) if math.isfinite(seconds) else 0.0
@@ -55,8 +54,9 @@ def _faded(seconds: float, half_life: float) -> float:
 class Tally:
     """Sums for each version; ``window`` and ``half_life`` are seconds, a half-life of 0 is none.
 
-    ``missing`` says what a prediction without a reward is worth once its window is over: nothing
-    at all, or a reward of 0. ``doubles``, ``late`` and ``strange`` count what was not used.
+    ``missing`` says how a prediction without a reward counts once its window is over: not at all,
+    or as a reward of 0. ``doubles``, ``late`` and ``strange`` count the rewards that were not
+    used: second ones, late ones, and those without a prediction.
     """
 
     window: float
@@ -83,13 +83,13 @@ class Tally:
         self._close(now)
         arms = {}
         for version, sums in self._sums.items():
-            sums.move(now, self.half_life)
+            sums.decay(now, self.half_life)
             arms[version] = Arm(count=sums.count, sum=sums.sum, squares=sums.squares)
         return arms
 
     def _predict(self, request: str, version: str, moment: float) -> None:
         if request in self._waiting or request in self._settled:
-            return  # the same request again: its first answer counts
+            return  # the same request again: its first prediction counts
         self._sums.setdefault(version, _Sums())
         self._waiting[request] = (version, moment)
         if orphan := self._orphans.pop(request, None):
@@ -106,7 +106,7 @@ class Tally:
                 self.doubles += 1
             else:
                 self._orphans[request] = (reward, moment)
-            if len(self._orphans) > _MOST_ORPHANS:
+            if len(self._orphans) > _MAX_ORPHANS:
                 self._orphans.popitem(last=False)
                 self.strange += 1
         elif moment - self._waiting[request][1] > self.window:
@@ -117,7 +117,7 @@ class Tally:
             self._sums[version].add(reward, predicted, self.half_life)
 
     def _close(self, now: float) -> None:
-        """Wait no longer for what is past its window."""
+        """Stop waiting for rewards whose window is over."""
         end = now - self.window
         while self._waiting and next(iter(self._waiting.values()))[1] < end:
             request, (version, predicted) = self._waiting.popitem(last=False)

@@ -1,9 +1,9 @@
 """Thompson sampling (Thompson 1933; Russo et al. 2018, "A Tutorial on Thompson Sampling").
 
-Instead of one draw from the posteriors for each request, the probability that a version is the
-best is computed once for each new statistics, and requests are dealt by it. That is the same
-policy, but each choice has an exact propensity, which the analysis of its events needs, and all
-gateways that see the same statistics deal alike.
+The textbook draws from the posteriors for each request. Here the probability that a version is
+the best is computed once for each new statistics, and requests are split by it. The policy is the
+same, but each choice has an exact propensity, which the analysis of events needs, and all
+gateways with the same statistics split alike.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def probabilities(
 ) -> dict[str, float]:
     """The probability with which each of ``versions`` is chosen; they add up to 1.
 
-    It is that of being the best by the posteriors (Beta for "bernoulli", normal-gamma for
-    "gaussian" ``reward``), raised to ``floor`` at least. Versions without rewards have the prior.
+    It is the probability of being the best by the posteriors (Beta for "bernoulli", normal-gamma
+    for "gaussian" ``reward``), and at least ``floor``. Versions without rewards have the prior.
     """
     known = [arms.get(version, _NO_REWARDS) for version in versions]
     generator = np.random.default_rng(_seed(versions, known))
@@ -39,7 +39,7 @@ def probabilities(
 
 
 def _seed(versions: Sequence[str], arms: Sequence[Arm]) -> int:
-    """A seed that all gateways with the same statistics share."""
+    """A seed that is the same in all gateways with the same statistics."""
     text = repr([(name, arm.count, arm.sum) for name, arm in zip(versions, arms, strict=True)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
@@ -57,8 +57,8 @@ def _normal_gamma(arms: Sequence[Arm], generator: np.random.Generator) -> Array:
     """Draws of each version's mean, shape (versions, draws), variance unknown.
 
     The posterior is the normal-gamma of Murphy 2007, "Conjugate Bayesian analysis of the
-    Gaussian distribution", section 3. The prior is worth one reward like all others together, so
-    that the unit of the rewards does not matter.
+    Gaussian distribution", section 3. The prior counts as one reward with mean and variance of
+    all rewards, so the unit of the rewards does not matter.
     """
     count = sum(arm.count for arm in arms)
     mean = sum(arm.sum for arm in arms) / count if count else 0.0

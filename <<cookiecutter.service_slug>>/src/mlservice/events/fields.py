@@ -1,4 +1,4 @@
-"""Reads the fields of an event's JSON, and says which field is wrong and what stands there.
+"""Reads the fields of an event's JSON, and reports which field is wrong and its value.
 
 Written by hand instead of a validating model: the statistics service reads millions of events,
 and a check of one field costs a tenth of a microsecond.

@@ -1,8 +1,8 @@
 """The kinds of events, and the JSON line of each; a new kind is one module and one line here.
 
-A schema of the same name and version lies in ``contracts/events/`` for those who read the files
+``contracts/events/`` has a schema of the same name and version, for programs that read the files
 without this package. A kind gets a new version only if old readers would misread its events; a
-field with a default needs none, because readers pass over fields that they do not know.
+field with a default needs none, because readers ignore unknown fields.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The callers that a gateway knows: the live file's ``clients``.
 
-Only a digest of each token is kept, so that neither Consul nor a live file holds a secret. Tokens
-are long and random (``mlservice clients add`` makes them), so a plain SHA-256 cannot be searched.
+Only a digest of each token is stored, so neither Consul nor a live file holds a secret. Tokens are
+long and random (``mlservice clients add`` makes them), so a plain SHA-256 cannot be reversed.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ ClientName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 
 
 class Client(BaseModel):
-    """A caller: the SHA-256 (hex) of its token, and how often it may ask one gateway.
+    """A caller: the SHA-256 (hex) of its token, and its rate limit at one gateway process.
 
-    ``per_second`` is the rate that it may keep up, None for any; ``burst`` is how many requests
-    it may save up, by default those of a second.
+    ``per_second`` is the rate that it may sustain, None for no limit. ``burst`` is how many
+    requests it may send at once after a pause, by default those of one second.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,5 +37,5 @@ class Client(BaseModel):
 
 
 def digest(token: bytes) -> str:
-    """What is kept of a token."""
+    """The SHA-256 of a token, in hex."""
     return hashlib.sha256(token).hexdigest()

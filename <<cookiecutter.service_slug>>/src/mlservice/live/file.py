@@ -1,8 +1,8 @@
-"""Reads the live file, the one place from which a running process learns what has changed.
+"""Reads the live file, from which a running process learns what has changed.
 
-Nomad renders it from Consul and renames it into place, so services never talk to Consul; on a
-laptop it is just a file. Unknown keys are refused, as in service.toml: one that is misspelt and
-has no effect is worse than none.
+Nomad renders it from Consul and renames it into place, so services need no connection to Consul;
+on a laptop it is just a file. Unknown keys are refused, as in service.toml: a misspelt key
+without an effect would go unnoticed.
 """
 
 from __future__ import annotations
@@ -44,28 +44,29 @@ class ListedWorker(BaseModel):
         host, _, port = address.rpartition(":")
         digits = port.isascii() and port.isdigit()
         if not host.strip() or not digits or not 1 <= int(port) <= _HIGHEST_PORT:
-            raise ValueError(f"'{address}' is no address: give host:port, such as 10.0.0.7:8001")
+            raise ValueError(
+                f"'{address}' is not an address: give host:port, such as 10.0.0.7:8001"
+            )
         return address
 
 
-def _in_short(value: Any) -> Any:
-    """A worker that is given by its address alone is a stable one."""
+def _from_address(value: Any) -> Any:
+    """A worker that is given by its address alone has the version ``stable``."""
     return {"address": value} if isinstance(value, str) else value
 
 
-_Worker = Annotated[ListedWorker, BeforeValidator(_in_short)]
+_Worker = Annotated[ListedWorker, BeforeValidator(_from_address)]
 _Url = Annotated[str, Field(pattern="^https?://[^/]")]
 
 
 class Live(BaseModel):
-    """What the live file says.
+    """The content of the live file.
 
-    ``model`` is the one that workers shall serve, None before the first. ``workers`` are those
-    that a gateway may use (host:port alone stands for a stable one), None where the file has no
-    such section. ``routing`` says which version gets which share, ``toggles`` are the feature
-    flags, ``upstreams`` the base URLs of the services that requests are enriched from, by name:
-    those of their instances, asked in turn. ``clients`` are the callers that are let in, None for
-    everybody.
+    ``model`` is the model that workers serve, None before the first one. ``workers`` are those
+    that a gateway may use (host:port alone means a stable one), None if the file has no such
+    section. ``routing`` is the policy for the share of each version. ``toggles`` are the feature
+    flags. ``upstreams`` are the services that requests are enriched from, by name: the base URLs
+    of their instances, used in turn. ``clients`` are the callers that are admitted, None for all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -85,7 +86,7 @@ def read_live(path: Path) -> Live:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The file as it is now; raises ``LiveError`` where it cannot be read."""
+    """The file as it is now; raises ``LiveError`` if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:

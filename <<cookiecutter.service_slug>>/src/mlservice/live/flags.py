@@ -1,7 +1,7 @@
 """Feature flags in flagd's JSON format (https://flagd.dev/reference/flag-definitions/).
 
-They are checked here, before they are in force: flagd's own evaluator finds a misspelt operator
-or variant only when a request meets it.
+They are checked here, before they take effect: flagd's own evaluator reports a misspelt operator
+or variant only when a request needs it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 _FRACTIONAL = "fractional"
 _REF = "$ref"
 _BRANCHES = frozenset({"if", "?:", "and", "or", "filter", "map", "reduce", "all", "some", "none"})
-"""Operators that evaluate their arguments themselves, and stand in no table."""
+"""Operators that evaluate their arguments themselves, so flagd's table does not list them."""
 
 FlagName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
 class Flag(BaseModel):
-    """One flag: its variants, and by what rule (JsonLogic) a user gets one of them."""
+    """A flag: its variants, and the rule (JsonLogic) that chooses one for a user."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
@@ -63,14 +63,14 @@ class Flag(BaseModel):
             if isinstance(variant, str) and variant not in self.variants:
                 raise ValueError(f"fractional: there is no variant '{variant}': {self._known()}")
             if not isinstance(weight, int) or isinstance(weight, bool) or weight < 0:
-                raise ValueError(f"fractional: weight = {weight!r}: give whole numbers from 0 on")
+                raise ValueError(f"fractional: weight = {weight!r}: give a whole number from 0")
             total += weight
         if not total:
             raise ValueError("fractional: the weights add up to 0: give one variant more")
 
 
 class FlagSet(BaseModel):
-    """All flags of a service; ``evaluators`` are rules that several of them share."""
+    """All flags of a service; ``evaluators`` are rules that several flags share."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
@@ -104,7 +104,7 @@ def operations(rule: JsonValue) -> Iterator[tuple[str, Any]]:
 
 
 def _operators() -> frozenset[str]:
-    # Only where there are flags: a worker has none, and starts sooner without.
+    # Imported only if there are flags: a worker has none, and starts faster without it.
     from openfeature.contrib.tools.flagd.core.targeting.targeting import OPERATORS
 
     return _BRANCHES | OPERATORS.keys()

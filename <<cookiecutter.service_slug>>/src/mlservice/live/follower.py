@@ -1,8 +1,8 @@
-"""Follows the live file: every change of it that can be used reaches those who asked.
+"""Follows the live file, and passes each usable change to the parts that subscribed.
 
-The file is read whole at each look. It is small, and comparing what it holds cannot miss a
-change, as its time and size can where it is written twice within a tick of the clock. What
-cannot be used is refused, and the last good one stays.
+The whole file is read each time. It is small, and comparing its content cannot miss a change; its
+time and size can, if the file is written twice within one tick of the clock. A file that cannot
+be used is refused, and the last good one stays in force.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class LiveFollower:
         self._seen: bytes | str | None = None
         self._good = False
         self._callbacks: list[Callable[[Live], None]] = []
-        self._asked = asyncio.Event()
+        self._requested = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def subscribe(self, callback: Callable[[Live], None]) -> None:
@@ -40,38 +40,38 @@ class LiveFollower:
         self._callbacks.append(callback)
 
     def look_soon(self) -> None:
-        """Look as soon as the loop can; a signal handler or another thread may call it."""
+        """Read the file as soon as the loop can; safe in signal handlers and other threads."""
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
-                self._loop.call_soon_threadsafe(self._asked.set)
+                self._loop.call_soon_threadsafe(self._requested.set)
 
     async def run(self) -> None:
-        """Look now, and then whenever it is time or ``look_soon`` asks for it; ends by cancel."""
+        """Read the file now, at each interval and after ``look_soon``; ends when cancelled."""
         self._loop = asyncio.get_running_loop()
         while True:
-            self._asked.clear()
+            self._requested.clear()
             self.look()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._pause):
-                    await self._asked.wait()
+                    await self._requested.wait()
 
     def look(self) -> None:
-        """Read the file once, and tell of it where it changed."""
+        """Read the file once, and pass it on if it changed."""
         found = self._read()
         if found != self._seen:
             self._seen = found
-            self._weigh(found)
+            self._validate(found)
         if self._good:
             metrics.LIVE_GOOD.set_to_current_time()
 
     def _read(self) -> bytes | str:
-        """The file's content, or why it cannot be read."""
+        """The file's content, or the reason why it cannot be read."""
         try:
             return read_bytes(self._path)
         except LiveError as error:
             return str(error)
 
-    def _weigh(self, found: bytes | str) -> None:
+    def _validate(self, found: bytes | str) -> None:
         try:
             if isinstance(found, str):
                 raise LiveError(found)
@@ -83,9 +83,9 @@ class LiveFollower:
             log.error("%s; %s", error, stays)
         else:
             self._good = True
-            self._take(live)
+            self._apply(live)
 
-    def _take(self, live: Live) -> None:
+    def _apply(self, live: Live) -> None:
         metrics.LIVE_RELOADS.inc()
         if live == self.value:
             return
@@ -94,4 +94,4 @@ class LiveFollower:
             try:
                 callback(live)
             except Exception:
-                log.exception("a change of %s was not taken everywhere", self._path)
+                log.exception("a part of the service failed to apply a change of %s", self._path)

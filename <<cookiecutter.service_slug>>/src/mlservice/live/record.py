@@ -1,8 +1,7 @@
-"""A published model in a few words: where it lies, and how to know that it is the one meant.
+"""The record of a published model: where its artifact is, and the checksum that identifies it.
 
-The same text stands in Consul, in a job's meta and in the live file. It holds the checksum of
-the artifact's manifest, which holds those of its files, so nothing that was altered on the way
-is ever loaded.
+The same text is in Consul, in a job's meta and in the live file. It holds the checksum of the
+artifact's manifest, which holds those of its files, so an altered model is never loaded.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ from mlservice.validation import explain
 
 
 class ModelRecord(BaseModel):
-    """A model that workers shall serve.
+    """A model that workers serve.
 
-    ``sha256`` is that of the bytes of the artifact's manifest.json, in hex. ``period`` is the
-    training period's start as ISO text, ``created`` the moment at which the model was made.
+    ``sha256`` is the checksum of the artifact's manifest.json, in hex. ``period`` is the start of
+    the training period as ISO text. ``created`` is when the model was made.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,7 +50,7 @@ class ModelRecord(BaseModel):
 
     @classmethod
     def decode(cls, text: str | bytes, source: str) -> ModelRecord:
-        """Read JSON text; raises ``LiveError`` that names ``source`` where it is no record."""
+        """Read JSON text; raises ``LiveError`` that names ``source`` if it is not a record."""
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:

@@ -9,16 +9,16 @@ import ecs_logging
 
 
 def log_as_json(service: str) -> None:
-    """Log everything from INFO on to standard error as ECS JSON, named by ``service``."""
+    """Log to standard error as ECS JSON, from level INFO; each line names ``service``."""
     _install(ecs_logging.StdlibFormatter(extra={"service": {"name": service}}))
 
 
 def log_as_text() -> None:
-    """Log everything from INFO on to standard error as plain lines."""
+    """Log to standard error as plain lines, from level INFO."""
     _install(logging.Formatter("%(message)s"))
-    # Says that it looks for fonts.
+    # It reports that it looks for fonts.
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
-    # Says which settings it loaded, while it is imported.
+    # It reports its settings while it is imported.
     logging.getLogger("luigi-interface").setLevel(logging.WARNING)
 
 

@@ -1,4 +1,4 @@
-"""What the gateway needs of a routing policy, so that it asks no policy for its class.
+"""What the gateway needs of a routing policy, so that no other code checks a policy's class.
 
 A version is a name that workers carry in the live file, such as "stable" and "canary"; a
 retrained model keeps its version's name. A policy is the live file's ``routing`` section. It has

@@ -30,7 +30,7 @@ from mlservice.prediction.workers.pool import WorkerPool
 from mlservice.protocol.packing import RowPacker
 from mlservice.settings import GatewaySettings
 from mlservice.toggles import ToggleContext, Toggles
-from mlservice.toggles.current import CURRENT
+from mlservice.toggles.current import CURRENT_TOGGLES
 
 _observe = metrics.STAGE_SECONDS.observe
 log = logging.getLogger("mlservice.gateway")
@@ -127,11 +127,11 @@ class PredictPath:
         return self.router.choose(user)
 
     def _row(self, message: Mapping[str, Any], asking: ToggleContext) -> bytes:
-        token = CURRENT.set(asking)
+        token = CURRENT_TOGGLES.set(asking)
         try:
             return self._packer.pack(self._side.features(message))
         finally:
-            CURRENT.reset(token)
+            CURRENT_TOGGLES.reset(token)
 
     async def _score(
         self, row: bytes, choice: Choice, asked: RequestContext
@@ -150,11 +150,11 @@ class PredictPath:
     def _respond(
         self, score: Score, asked: RequestContext, asking: ToggleContext
     ) -> dict[str, Any]:
-        token = CURRENT.set(asking)
+        token = CURRENT_TOGGLES.set(asking)
         try:
             prediction = self._side.respond(score.value)
         finally:
-            CURRENT.reset(token)
+            CURRENT_TOGGLES.reset(token)
         answer = {
             "request_id": asked.request_id,
             "model_version": score.model_version,

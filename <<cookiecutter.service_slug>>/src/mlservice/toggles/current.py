@@ -1,6 +1,6 @@
-"""The one function by which the owner's code asks for a toggle.
+"""The function by which the owner's code reads a toggle.
 
-Which request it asks for is known by the context, so that ``features`` and ``respond`` need no
+A context variable holds the current request's toggles, so ``features`` and ``respond`` need no
 further argument. Outside of a request, such as in training, every toggle has its default.
 """
 
@@ -12,22 +12,22 @@ from typing import Protocol, TypeVar
 T = TypeVar("T", bool, int, float, str)
 
 
-class Answers(Protocol):
-    """Whoever answers for the request at hand."""
+class RequestToggles(Protocol):
+    """The toggles of one request."""
 
     def value(self, name: str, default: T) -> T:
         """The value of the flag ``name``."""
 
 
-CURRENT: ContextVar[Answers | None] = ContextVar("toggles", default=None)
+CURRENT_TOGGLES: ContextVar[RequestToggles | None] = ContextVar("toggles", default=None)
 
 
 def toggle(name: str, default: T) -> T:
-    """The value that the flag ``name`` has for the user of the request at hand.
+    """The value that the flag ``name`` has for the user of the current request.
 
-    ``default`` says its type, and is the value where there is no such flag, where it is off, or
-    where it cannot be evaluated. Each call tells the analysis that the user was shown a variant,
-    so ask where it is used, and not before.
+    ``default`` sets its type. It is the value if there is no such flag, if the flag is off, or if
+    it cannot be evaluated. The first call in a request writes an exposure event, so call it where
+    the variant is used, and not earlier.
     """
-    answers = CURRENT.get()
-    return default if answers is None else answers.value(name, default)
+    toggles = CURRENT_TOGGLES.get()
+    return default if toggles is None else toggles.value(name, default)

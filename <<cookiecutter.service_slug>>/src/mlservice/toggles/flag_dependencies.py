@@ -23,7 +23,7 @@ class Dependencies:
 
 
 def dependencies_of(flags: FlagSet) -> Mapping[str, Dependencies | None]:
-    """The dependencies of each flag; None if they cannot be told, or include the time."""
+    """The dependencies of each flag; None if they are unknown or include the time."""
     return {name: _dependencies(flag, flags) for name, flag in flags.flags.items()}
 
 

@@ -1,6 +1,6 @@
-"""OpenFeature's provider of the flags in the live file: flagd's evaluator, and nothing around it.
+"""OpenFeature's provider for the flags of the live file, by flagd's evaluator.
 
-A flag that is missing is no error here. OpenFeature would log a traceback for each request.
+A missing flag is not an error here, because OpenFeature would log a traceback for each request.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = logging.getLogger("mlservice.toggles")
 
 
 class LiveProvider(AbstractProvider):
-    """Answers from the flags that ``apply`` was given last."""
+    """Evaluates the flags that ``apply`` received last."""
 
     def __init__(self) -> None:
         """Begin without any flag."""
@@ -33,14 +33,14 @@ class LiveProvider(AbstractProvider):
         self._faulty: set[str] = set()
 
     def apply(self, flags: FlagSet) -> None:
-        """Have these flags in force."""
+        """Use these flags from now on."""
         core = FlagdCore()
         core.set_flags(flags.encode())
         self._flags = core
         self._faulty = set()
 
     def get_metadata(self) -> Metadata:
-        """OpenFeature asks for it."""
+        """See OpenFeature."""
         return Metadata("live file")
 
     def resolve_boolean_details(
@@ -50,8 +50,8 @@ class LiveProvider(AbstractProvider):
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[bool]:
         """See OpenFeature."""
-        ask = self._flags.resolve_boolean_value
-        return self._resolve(ask, flag_key, default_value, evaluation_context)
+        evaluate = self._flags.resolve_boolean_value
+        return self._resolve(evaluate, flag_key, default_value, evaluation_context)
 
     def resolve_string_details(
         self,
@@ -60,8 +60,8 @@ class LiveProvider(AbstractProvider):
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[str]:
         """See OpenFeature."""
-        ask = self._flags.resolve_string_value
-        return self._resolve(ask, flag_key, default_value, evaluation_context)
+        evaluate = self._flags.resolve_string_value
+        return self._resolve(evaluate, flag_key, default_value, evaluation_context)
 
     def resolve_integer_details(
         self,
@@ -70,8 +70,8 @@ class LiveProvider(AbstractProvider):
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[int]:
         """See OpenFeature."""
-        ask = self._flags.resolve_integer_value
-        return self._resolve(ask, flag_key, default_value, evaluation_context)
+        evaluate = self._flags.resolve_integer_value
+        return self._resolve(evaluate, flag_key, default_value, evaluation_context)
 
     def resolve_float_details(
         self,
@@ -80,8 +80,8 @@ class LiveProvider(AbstractProvider):
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[float]:
         """See OpenFeature."""
-        ask = self._flags.resolve_float_value
-        return self._resolve(ask, flag_key, default_value, evaluation_context)
+        evaluate = self._flags.resolve_float_value
+        return self._resolve(evaluate, flag_key, default_value, evaluation_context)
 
     def resolve_object_details(
         self,
@@ -90,19 +90,23 @@ class LiveProvider(AbstractProvider):
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[_Listed]:
         """See OpenFeature."""
-        ask = self._flags.resolve_object_value
-        return self._resolve(ask, flag_key, default_value, evaluation_context)
+        evaluate = self._flags.resolve_object_value
+        return self._resolve(evaluate, flag_key, default_value, evaluation_context)
 
-    def _resolve(self, ask: Any, name: str, default: V, context: Any) -> FlagResolutionDetails[V]:
-        """The details, or the default where there is no such flag or it cannot be evaluated."""
+    def _resolve(
+        self, evaluate: Any, name: str, default: V, context: Any
+    ) -> FlagResolutionDetails[V]:
+        """The details, or the default if there is no such flag or it cannot be evaluated."""
         try:
-            details: FlagResolutionDetails[V] = ask(name, default, context)
+            details: FlagResolutionDetails[V] = evaluate(name, default, context)
         except FlagNotFoundError:
             return FlagResolutionDetails(default, reason=Reason.DEFAULT)
         except Exception as error:  # noqa: BLE001  # a rule can fail in any way, once a request
             metrics.TOGGLE_FAULTS.labels(name).inc()
             if name not in self._faulty:
                 self._faulty.add(name)
-                log.error("toggle %s has its default, for it cannot be evaluated: %s", name, error)
+                log.error(
+                    "toggle %s has its default, because it cannot be evaluated: %s", name, error
+                )
             return FlagResolutionDetails(default, reason=Reason.ERROR)
         return details
