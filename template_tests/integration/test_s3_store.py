@@ -73,7 +73,7 @@ def test_a_second_writer_is_refused_by_the_store(
         monkeypatch.setenv(name, value)
     store = open_store(f"s3://{bucket}/x", s3_endpoint=endpoint)
     store.create("a/manifest.json", b"first")
-    with pytest.raises(ArtifactExists, match="not replaced"):
+    with pytest.raises(ArtifactExists, match="never replaced"):
         store.create("a/manifest.json", b"second")
     assert store.read("a/manifest.json") == b"first"
 

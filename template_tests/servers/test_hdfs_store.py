@@ -556,7 +556,7 @@ def test_a_gateway_that_answers_a_rename_with_false_refuses_a_second_writer_too(
 ) -> None:
     with door(root, knows_options=False) as (behind, _):
         store_at(behind).create("a/manifest.json", b"first")
-        with pytest.raises(ArtifactExists, match="not replaced"):
+        with pytest.raises(ArtifactExists, match="never replaced"):
             store_at(behind).create("a/manifest.json", b"second")
     assert store_at(root).read("a/manifest.json") == b"first"
     assert len(everything(hdfs, root)) == 1
