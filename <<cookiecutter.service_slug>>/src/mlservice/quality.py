@@ -1,6 +1,6 @@
-"""Keeps a model that went mad (always zero, out of range, worse than a guess) from users.
+"""Keeps a broken model (always zero, out of range, worse than a guess) from users.
 
-The same checks run in the training job, before anything is published, and again in a worker
+The same checks run twice: in the training job before anything is published, and in each worker
 that loads the model, on the golden rows that were published with it.
 """
 
@@ -24,12 +24,12 @@ _EXACT = 1e-6
 
 @dataclass(frozen=True)
 class QualityChecks:
-    """Bounds that a model's scores must keep on rows it has not seen.
+    """Bounds for a model's scores on rows that it was not trained on.
 
-    ``low`` and ``high`` bound every score. ``min_spread`` is the least standard deviation of
-    the scores: a constant model has none. ``margin`` is how much of the baseline's loss the
-    model must take away (0.01: at least 1 %). ``loss`` is "log_loss" for probabilities or
-    "squared_error"; the baseline predicts the mean of the training labels for every row.
+    ``low`` and ``high`` bound every score. ``min_spread`` is the smallest standard deviation of
+    the scores; a constant model has 0. ``margin`` is the share of the baseline's loss by which the
+    model must be better (0.01: at least 1 %). ``loss`` is "log_loss" for probabilities, or
+    "squared_error". The baseline predicts the mean of the training labels for every row.
     """
 
     low: float
@@ -39,7 +39,7 @@ class QualityChecks:
     loss: str = "log_loss"
 
     def __post_init__(self) -> None:
-        """Refuse bounds that could not mean anything; raises ``OwnerError``."""
+        """Raise ``OwnerError`` for bounds without a meaning."""
         if self.loss not in _LOSSES:
             raise OwnerError(
                 f"QualityChecks(loss={self.loss!r}): give one of {', '.join(map(repr, _LOSSES))}"
@@ -55,7 +55,7 @@ class QualityChecks:
             )
 
     def failures(self, scores: Array, labels: Array, baseline: float) -> list[str]:
-        """What is wrong with ``scores`` (shape n) for rows with ``labels`` (shape n)."""
+        """Return what is wrong with ``scores`` (shape n) for rows with ``labels`` (shape n)."""
         if unusable := self._unusable(scores, labels):
             return [unusable]
         found = []
@@ -78,14 +78,14 @@ class QualityChecks:
         return found
 
     def _unusable(self, scores: Array, labels: Array) -> str | None:
-        """Why the scores cannot even be compared, if so."""
+        """Why the scores cannot be compared with the labels; None if they can."""
         if scores.shape != labels.shape:
             return (
                 f"scores of shape {scores.shape} came back for labels of shape {labels.shape}: "
-                "predict() must give one number for each row"
+                "predict() must return one number for each row"
             )
         if not len(labels):
-            return "there are no rows to try it on"
+            return "there are no rows to try the model on"
         if not np.isfinite(scores).all():
             return f"{int((~np.isfinite(scores)).sum())} scores are not finite"
         if self.loss == "log_loss" and (labels.min() < 0 or labels.max() > 1):
@@ -96,14 +96,14 @@ class QualityChecks:
         return None
 
     def losses(self, scores: Array, labels: Array, baseline: float) -> tuple[float, float]:
-        """The mean loss of the scores and that of the constant ``baseline``."""
+        """Return the mean loss of the scores, and that of the constant ``baseline``."""
         constant = np.full_like(scores, baseline)
         return _loss(self.loss, scores, labels), _loss(self.loss, constant, labels)
 
 
 @dataclass(frozen=True)
 class Golden:
-    """Rows that travel with a model: what it must answer for them.
+    """Rows that are published with a model, and the scores that it must give for them.
 
     ``rows`` has shape (n, features), ``labels`` and ``scores`` shape (n,); ``features`` names
     the columns; ``baseline`` is the mean of the training labels.
@@ -128,7 +128,7 @@ class Golden:
 
     @classmethod
     def load(cls, folder: Path) -> Golden:
-        """Read the golden rows; raises ``ArtifactCorrupt`` where they are missing or broken."""
+        """Read the golden rows; raises ``ArtifactCorrupt`` if they are missing or broken."""
         try:
             with np.load(folder / GOLDEN_NAME, allow_pickle=False) as data:
                 return cls(
@@ -144,9 +144,9 @@ class Golden:
             ) from error
 
     def verify(self, scores: Array, checks: QualityChecks) -> None:
-        """Compare a loaded model's ``scores`` for the golden rows with what they were.
+        """Compare a loaded model's ``scores`` for the golden rows with those of the training.
 
-        Raises ``ModelRefused`` that lists every failure.
+        Raises ``ModelRefused`` with every failure.
         """
         found = checks.failures(scores, self.labels, self.baseline)
         if scores.shape == self.scores.shape and np.isfinite(scores).all():
@@ -171,11 +171,11 @@ def accept_model(
     baseline: float,
     output: Path,
 ) -> dict[str, float]:
-    """Check a fresh model on rows it has not seen, and keep some of them as golden rows.
+    """Check a new model on rows that it was not trained on, and keep some as golden rows.
 
     ``rows`` has shape (n, features); ``labels`` and ``scores`` have shape (n,). Returns the
-    metrics ``loss``, ``baseline_loss`` and ``rows``. Raises ``ModelRefused``, and then nothing
-    is published.
+    metrics ``loss``, ``baseline_loss`` and ``rows``. Raises ``ModelRefused``; then nothing is
+    published.
     """
     if rows.ndim != 2 or rows.shape[1] != len(features):
         raise ModelRefused(

@@ -1,15 +1,15 @@
-"""Consul's key-value store by py-consul: every write is check-and-set.
+"""Consul's key-value store through py-consul: every write is check-and-set.
 
-Keys keep to what every version of Consul takes (``[A-Za-z0-9_./-]``). py-consul hides that an
-empty value is None, that asserts guard its arguments, and that connection errors are those of
-requests; all that ends here.
+Keys have only characters that every version of Consul accepts (``[A-Za-z0-9_./-]``). py-consul
+returns None for an empty value, checks its arguments by asserts, and raises the connection errors
+of requests. None of that leaves this module.
 """
 
 from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,7 +28,7 @@ _TIMEOUT_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Entry:
-    """A key's value, and the index that the next check-and-set needs (0: not there)."""
+    """A key's value, and the index that the next check-and-set needs; 0 for a missing key."""
 
     key: str
     value: str | None
@@ -36,7 +36,10 @@ class Entry:
 
 
 def open_consul(settings: ConsulSettings, environ: Mapping[str, str]) -> ConsulStore:
-    """The Consul of the settings, else the environment's; raises ``ClusterError`` for neither."""
+    """Return the Consul of the settings, else of CONSUL_HTTP_ADDR in ``environ``.
+
+    Raises ``ClusterError`` if neither names one.
+    """
     text = settings.address or environ.get("CONSUL_HTTP_ADDR", "")
     secure = environ.get("CONSUL_HTTP_SSL", "").lower() in ("1", "true")
     parts = urlsplit(text if "://" in text else f"{'https' if secure else 'http'}://{text}")
@@ -67,7 +70,7 @@ class ConsulStore:
         token: str = "",
         verify: bool | str = True,
     ) -> None:
-        """Keep where it is and who asks."""
+        """Keep the address and the credentials; ``verify`` may be the file of a CA certificate."""
         self.address = f"{host}:{port}"
         self._transactions = f"{scheme}://{host}:{port}/v1/txn"
         self._headers = {"X-Consul-Token": token} if token else {}
@@ -80,43 +83,43 @@ class ConsulStore:
             verify=verify,
             connections_timeout=_TIMEOUT_SECONDS,
         )
-        self._client.token = token or None  # it would rather take the environment's
+        self._client.token = token or None  # py-consul prefers the environment's
 
     def get(self, key: str) -> Entry:
-        """The key as it is now; a missing one has the value None and the index 0."""
+        """Return the key as it is now; a missing one has the value None and the index 0."""
         _check(key)
-        _, item = self._ask(key, lambda: self._client.kv.get(key))
+        _, item = self._send(key, lambda: self._client.kv.get(key))
         return _entry(key, item)
 
     def list(self, prefix: str) -> list[Entry]:
-        """All keys below ``prefix``, which ends in a slash."""
+        """Return all keys below ``prefix``, which ends in a slash."""
         _check(prefix.rstrip("/"))
-        _, items = self._ask(prefix, lambda: self._client.kv.get(prefix, recurse=True))
+        _, items = self._send(prefix, lambda: self._client.kv.get(prefix, recurse=True))
         return [_entry(item["Key"], item) for item in items or []]
 
     def put(self, key: str, value: str, index: int) -> bool:
-        """Write if the key's index is still ``index`` (0: if it is not there).
+        """Write if the key's index is still ``index`` (0: if it does not exist).
 
-        False where somebody else was first.
+        False if another writer was first.
         """
         _check(key)
-        return bool(self._ask(key, lambda: self._client.kv.put(key, value, cas=index)))
+        return bool(self._send(key, lambda: self._client.kv.put(key, value, cas=index)))
 
     def put_with(self, key: str, value: str, index: int, note: str, text: str) -> bool:
         """Write as ``put`` does, and in the same transaction ``text`` to the new key ``note``.
 
-        False where somebody else was first; then neither is written.
+        False if another writer was first; then neither is written.
         """
         _check(key)
         _check(note)
-        return bool(self._ask(key, lambda: self._transact(key, value, index, note, text)))
+        return bool(self._send(key, lambda: self._transact(key, value, index, note, text)))
 
     def _transact(self, key: str, value: str, index: int, note: str, text: str) -> bool:
         operations = [
             {"KV": {"Verb": "cas", "Key": name, "Value": _coded(content), "Index": at}}
             for name, content, at in ((key, value, index), (note, text, 0))
         ]
-        # py-consul's own transactions leave out the token.
+        # py-consul sends its own transactions without the token.
         response = requests.put(
             self._transactions,
             json=operations,
@@ -133,15 +136,15 @@ class ConsulStore:
         return True
 
     def delete(self, key: str) -> None:
-        """Remove the key, there or not."""
+        """Remove the key, if it exists."""
         _check(key)
-        self._ask(key, lambda: self._client.kv.delete(key))
+        self._send(key, lambda: self._client.kv.delete(key))
 
     def leader(self) -> str:
-        """Address of the leader, empty where there is none."""
-        return str(self._ask("status/leader", self._client.status.leader) or "")
+        """Return the address of the leader; empty if there is none."""
+        return str(self._send("status/leader", self._client.status.leader) or "")
 
-    def _ask(self, what: str, request: Any) -> Any:
+    def _send(self, what: str, request: Callable[[], Any]) -> Any:
         try:
             return request()
         except requests.RequestException as error:
@@ -169,7 +172,7 @@ class ConsulStore:
 def _entry(key: str, item: Mapping[str, Any] | None) -> Entry:
     if item is None:
         return Entry(key, None, 0)
-    value = item["Value"]  # None where it is empty
+    value = item["Value"]  # None if it is empty
     return Entry(key, value.decode(errors="replace") if value else "", item["ModifyIndex"])
 
 
@@ -181,5 +184,5 @@ def _check(key: str) -> None:
     if not _KEY.match(key) or ".." in key:
         raise ClusterError(
             f"Consul key '{key}': use letters, digits, '_', '.', '-' and single slashes between "
-            "them: other names are refused by some version of Consul"
+            "them: some version of Consul refuses other names"
         )

@@ -1,7 +1,7 @@
-"""What operators may change while gateways run: toggles, routing, clients: each a key in Consul.
+"""What operators may change while gateways run: toggles, routing and clients, each a key in Consul.
 
-Nomad renders them into the gateways' live files. Every change is check-and-set, and who made it,
-when and why is written in the same transaction, so no change is without its entry.
+Nomad renders the keys into the gateways' live files. Every change is check-and-set. Its author,
+time and reason are written in the same transaction, so the history misses no change.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from mlservice.validation import explain
 
 UNSET = "null"
 CONTROLS = ("clients", "routing", "toggles")
-_MOST_CONFLICTS = 20
+_MAX_CONFLICTS = 20
 _CLIENTS: TypeAdapter[dict[str, Client] | None] = TypeAdapter(dict[ClientName, Client] | None)
 _POLICY: TypeAdapter[Routing] = TypeAdapter(Routing)
 
 
 @dataclass(frozen=True)
 class Change:
-    """One change: who made it, when (UTC), why, what it was about, and its text from then on."""
+    """One change: its author, time (UTC) and reason, the name of what changed, and the new text."""
 
     by: str
     at: datetime
@@ -40,24 +40,24 @@ class Change:
 
 
 class Control:
-    """A key that holds JSON, "null" where nothing is set, and the history of its changes."""
+    """A key with JSON, which is "null" if nothing is set, and the history of its changes."""
 
     def __init__(self, consul: ConsulStore, service: str, name: str) -> None:
-        """Keep where it is; ``name`` is one of ``CONTROLS``."""
+        """Keep the key; ``name`` is one of ``CONTROLS``."""
         self.key = f"mlservice/{service}/{name}"
         self._history = f"{self.key}-history/"
         self._consul = consul
 
     def read(self) -> str:
-        """The text that is set."""
+        """Return the text that is set."""
         return self._consul.get(self.key).value or UNSET
 
     def change(self, update: Callable[[str], tuple[str, str]], by: str, why: str) -> bool:
-        """Set what ``update(text)`` gives: the new text, and what of it the history shall hold.
+        """Apply ``update(text)``, which returns the new text and the part of it for the history.
 
-        False where nothing changed. Raises what ``update`` does, and ``ClusterError``.
+        False if nothing changed. Raises what ``update`` does, and ``ClusterError``.
         """
-        for _ in range(_MOST_CONFLICTS):
+        for _ in range(_MAX_CONFLICTS):
             entry = self._consul.get(self.key)
             text, part = update(entry.value or UNSET)
             if text == (entry.value or UNSET):
@@ -68,12 +68,12 @@ class Control:
             if self._consul.put_with(self.key, text, entry.index, name, json.dumps(note)):
                 return True
         raise ClusterError(
-            f"Consul key {self.key}: somebody else wrote it each of {_MOST_CONFLICTS} times: find "
-            "out who, and repeat"
+            f"Consul key {self.key}: gave up after {_MAX_CONFLICTS} conflicting writes: stop the "
+            "other process that writes it, and repeat"
         )
 
     def history(self) -> list[Change]:
-        """All changes, the newest first."""
+        """Return all changes, the newest first."""
         entries = self._consul.list(self._history)
         notes = [json.loads(entry.value) for entry in entries if entry.value]
         changes = [
@@ -90,14 +90,14 @@ class Control:
 
 
 def read_flags(control: Control) -> FlagSet:
-    """The toggles that are set; raises ``LiveError`` where they are none."""
+    """Return the toggles; raises ``LiveError`` if the key has something else."""
     return _decode_flags(control.read(), control.key)
 
 
 def set_flag(
     control: Control, name: str, update: Callable[[Flag | None], Flag], by: str, why: str
 ) -> bool:
-    """Replace the toggle ``name`` by what ``update`` makes of it; False where nothing changed."""
+    """Replace the toggle ``name`` by ``update(toggle)``; False if nothing changed."""
 
     def change(text: str) -> tuple[str, str]:
         flags = json.loads(_decode_flags(text, control.key).encode())
@@ -111,12 +111,12 @@ def set_flag(
 
 
 def read_clients(control: Control) -> dict[str, Client] | None:
-    """The clients that are let in, None for everybody; raises ``LiveError``."""
+    """Return the clients that may send requests; None for all. Raises ``LiveError``."""
     return _decode_clients(control.read(), control.key)
 
 
 def set_client(control: Control, name: str, client: Client | None, by: str, why: str) -> bool:
-    """Let ``name`` in, or with None shut it out; False where nothing changed."""
+    """Allow the client ``name``, or with None remove it; False if nothing changed."""
 
     def change(text: str) -> tuple[str, str]:
         clients = dict(_decode_clients(text, control.key) or {})
@@ -134,7 +134,7 @@ def set_client(control: Control, name: str, client: Client | None, by: str, why:
 
 
 def decode_flag(value: Any, source: str) -> Flag:
-    """A flag from JSON; raises ``LiveError`` that names ``source``."""
+    """Read a flag from JSON; raises ``LiveError`` with ``source``."""
     try:
         return Flag.model_validate(value)
     except ValidationError as error:
@@ -142,19 +142,19 @@ def decode_flag(value: Any, source: str) -> Flag:
 
 
 def read_policy(control: Control) -> Routing | None:
-    """The routing that is set; raises ``LiveError`` where it is none."""
+    """Return the routing policy, or None; raises ``LiveError`` if the key has something else."""
     text = control.read()
     return None if text == UNSET else decode_policy(json.loads(text), control.key)
 
 
 def set_policy(control: Control, policy: Routing | None, by: str, why: str) -> bool:
-    """Have this routing in force, or none; False where it is already."""
+    """Set the routing policy, or none; False if nothing changed."""
     value = None if policy is None else policy.model_dump(exclude_defaults=True)
     return control.change(lambda _: (json.dumps(value), _part("", value)), by, why)
 
 
 def decode_policy(value: Any, source: str) -> Routing:
-    """A policy from JSON; raises ``LiveError`` that names ``source``."""
+    """Read a policy from JSON; raises ``LiveError`` with ``source``."""
     try:
         return _POLICY.validate_python(value)
     except ValidationError as error:

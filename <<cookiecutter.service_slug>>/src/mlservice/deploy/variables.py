@@ -1,8 +1,8 @@
-"""The HCL variables of a job: what the environment's var file says, and what the service does.
+"""The HCL variables of a job, from the environment's var file and from the service's settings.
 
-Nomad refuses a variable that a job does not declare, and the jobs share one var file for each
-environment; so each job is handed those that it declares. The HCL itself is left to Nomad's own
-parser: here only top-level names are looked for.
+All jobs share one var file for each environment, and Nomad refuses a variable that a job does not
+declare. So each job gets only the variables that it declares. Nomad's own parser reads the HCL;
+this module finds only top-level names.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _COMMENT = re.compile(r"^\s*(#|//).*$", re.MULTILINE)
 
 
 def read_var_file(path: Path) -> dict[str, str]:
-    """The assignments of a var file, each value as the HCL text that stands there.
+    """Return the assignments of a var file, each value as its HCL text.
 
-    Raises ``SettingsError`` where the file is missing or a name stands twice.
+    Raises ``SettingsError`` if the file is missing or assigns a name twice.
     """
     if not path.is_file():
         there = ", ".join(sorted(file.name for file in path.parent.glob("*.vars.hcl")))
@@ -33,28 +33,28 @@ def read_var_file(path: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for match, end in zip(starts, ends, strict=True):
         if match[1] in found:
-            raise SettingsError(f"{path}: {match[1]} stands there twice: remove one")
+            raise SettingsError(f"{path}: {match[1]} is assigned twice: remove one")
         found[match[1]] = text[match.end() : end].strip()
     return found
 
 
 def declared(hcl: str) -> dict[str, str]:
-    """The variables that a job file declares, and the kind of each (string, number, list ...)."""
+    """Return the variables that a job file declares, and the type of each (string, list ...)."""
     return dict(_DECLARED.findall(hcl))
 
 
 def given(text: str, kind: str) -> str:
-    """A value from the command line as HCL: literal for a string, an expression for the rest."""
+    """Return a value of the command line as HCL: literal for a string, else an expression."""
     return as_hcl(text) if kind == "string" else text
 
 
 def as_hcl(value: object) -> str:
-    """A value as an HCL expression; text is taken literally, ``${`` and ``%{`` included."""
+    """Return a value as an HCL expression; ``${`` and ``%{`` in a text are literal."""
     text = json.dumps(value, ensure_ascii=False)
     return text.replace("${", "$${").replace("%{", "%%{")
 
 
 def var_text(hcl: str, values: Mapping[str, str]) -> str:
-    """A var file's text with those of ``values`` (HCL expressions) that the job declares."""
+    """Return a var file's text with those of ``values`` (HCL expressions) that the job declares."""
     wanted = declared(hcl).keys() & values.keys()
     return "".join(f"{name} = {values[name]}\n" for name in sorted(wanted))

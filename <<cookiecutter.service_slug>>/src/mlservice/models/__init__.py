@@ -1,4 +1,4 @@
-"""Published models: which one serves, which did before, and how a new one is put there."""
+"""Published models: which one serves, which ones did before, and how a new one is published."""
 
 from mlservice.models.publish import describe, publish
 from mlservice.models.registry import Registry

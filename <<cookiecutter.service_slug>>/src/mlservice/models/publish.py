@@ -1,8 +1,8 @@
-"""Puts a trained model before the users: checks it, and says so to Consul, or to Nomad as well.
+"""Publishes a model: checks it and writes its record to Consul; for rolling, updates the workers.
 
-Workers that follow the live file (watch, signal) see Consul's key by themselves. Where the way is
-``rolling``, the worker job is registered with the model in its meta, which Nomad's own deployment
-then brings to one instance after the other, and takes back where one does not become healthy.
+Workers that follow the live file (``reload`` = watch or signal) see Consul's key by themselves.
+For ``rolling``, the worker job is registered with the model in its meta. Nomad's deployment then
+replaces one instance after the other, and reverts if one does not become healthy.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ log = logging.getLogger("mlservice.models")
 
 
 def describe(artifact: Artifact) -> ModelRecord:
-    """What is published of a model: its address, its manifest's checksum, its metrics.
+    """Return what is published of a model: its address, its manifest's checksum, its metrics.
 
-    Raises ``ModelRefused`` for one without a period, or with a metric that is no finite number.
+    Raises ``ModelRefused`` for a model without a period, or with a metric that is not finite.
     """
     manifest = artifact.store.read(f"{artifact.path}/{MANIFEST_NAME}")
     try:
@@ -59,10 +59,10 @@ def check(artifact: Artifact, side: ModelCode) -> None:
 def publish(
     registry: Registry, record: ModelRecord, *, by_hand: bool, workers: tuple[Nomad, str] | None
 ) -> Result:
-    """Let ``record`` serve; ``by_hand`` also where it is older than the one that does.
+    """Let ``record`` serve; ``by_hand`` even if it is older than the one that serves.
 
-    ``workers`` is the Nomad and the job of the workers where the way is rolling. Raises
-    ``ClusterError``; the same call again finishes what was begun.
+    ``workers`` is the Nomad and the job of the workers if the reload is rolling. Raises
+    ``ClusterError``; the same call again completes what was begun.
     """
     result = registry.choose(record) if by_hand else registry.offer(record)
     if workers and result in ("published", "unchanged"):
@@ -71,9 +71,9 @@ def publish(
 
 
 def roll(nomad: Nomad, job_name: str, registry: Registry) -> None:
-    """Register the worker job with the model that serves in its meta, all else as it is there.
+    """Register the worker job with the model that serves in its meta, and otherwise unchanged.
 
-    The job is read before the model, so that whoever comes between causes a conflict.
+    The job is read before the model, so that a publisher in between causes a conflict.
     """
     for _ in range(_MAX_CONFLICTS):
         job = nomad.job(job_name)
@@ -91,4 +91,7 @@ def roll(nomad: Nomad, job_name: str, registry: Registry) -> None:
         with suppress(ClusterConflict):
             nomad.register(job.spec.with_meta(META_KEY, wanted), job.index)
         # The next turn reads it back: before Nomad 2.0.1 two writers can both succeed.
-    raise ClusterError(f"{job_name}: somebody else registers it too: find out who, and repeat")
+    raise ClusterError(
+        f"{job_name}: gave up after {_MAX_CONFLICTS} conflicting registrations: stop the other "
+        "process that registers it (see `nomad job history`), and repeat"
+    )

@@ -1,10 +1,10 @@
 """Which model serves, in Consul: one key that the live files are rendered from, and a history.
 
-``mlservice/SERVICE/model`` holds the model that serves; ``mlservice/SERVICE/models/VERSION`` holds
-each that ever did. (Workers that answer for another version than "stable" have the same below
-``mlservice/SERVICE/versions/NAME``.) The first is written before the second, so that a publisher
-that dies in between leaves a model that serves and is entered by the next run, and no entry that
-never served.
+``mlservice/SERVICE/model`` has the model that serves, and ``mlservice/SERVICE/models/VERSION`` each
+one that ever did. (Workers that answer for another version than "stable" have the same keys below
+``mlservice/SERVICE/versions/NAME``.) The first key is written before the second. If a publisher
+dies in between, the model serves, and the next run writes its entry; no entry is ever of a model
+that did not serve.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from mlservice.errors import ClusterError
 from mlservice.live import STABLE, ModelRecord
 
 NO_MODEL = "null"
-_MOST_CONFLICTS = 20
+_MAX_CONFLICTS = 20
 Result = Literal["published", "unchanged", "late", "rolled back"]
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A model that was published at some time, and whether it serves now."""
+    """A published model, and whether it serves now."""
 
     record: ModelRecord
     serves: bool
@@ -34,7 +34,7 @@ class Registry:
     """The published models of one service."""
 
     def __init__(self, consul: ConsulStore, service: str, serves: str = STABLE) -> None:
-        """Keep where they are: the models of the workers that answer for the version ``serves``."""
+        """Keep the keys; ``serves`` is the version that the workers answer for."""
         more = "" if serves == STABLE else f"/versions/{serves}"
         place = f"mlservice/{service}{more}"
         self.consul = consul
@@ -42,20 +42,20 @@ class Registry:
         self._history = f"{place}/models/"
 
     def current(self) -> ModelRecord | None:
-        """The model that serves; None before the first."""
+        """Return the model that serves; None before the first one."""
         return self._read()[0]
 
     def published(self) -> list[Listed]:
-        """All that were published, the newest first."""
+        """Return all published models, the newest first."""
         current = self.current()
-        records = {record.version: record for record in self._entered()}
+        records = {record.version: record for record in self._entries()}
         if current:
             records.setdefault(current.version, current)
         found = sorted(records.values(), key=_age, reverse=True)
         return [Listed(record, record == current) for record in found]
 
     def find(self, version: str) -> ModelRecord:
-        """The published model whose version begins with ``version``; raises ``ClusterError``."""
+        """Return the model whose version begins with ``version``; raises ``ClusterError``."""
         found = [
             item.record for item in self.published() if item.record.version.startswith(version)
         ]
@@ -67,18 +67,18 @@ class Registry:
         return found[0]
 
     def offer(self, record: ModelRecord) -> Result:
-        """Let ``record`` serve if it is newer than every model that ever did; says what was done.
+        """Let ``record`` serve if it is newer than every model that ever did.
 
-        So a pipeline of an older period that ends late changes nothing, and one that is run again
+        So a pipeline of an older period that ends late changes nothing, and one that runs again
         does not undo a rollback.
         """
-        for _ in range(_MOST_CONFLICTS):
+        for _ in range(_MAX_CONFLICTS):
             current, index = self._read()
             if current == record:
-                self._enter(record)
+                self._add_entry(record)
                 return "unchanged"
             newest = max(
-                (*self._entered(), *([current] if current else [])), key=_age, default=None
+                (*self._entries(), *([current] if current else [])), key=_age, default=None
             )
             if newest == record:
                 return "rolled back"
@@ -86,22 +86,22 @@ class Registry:
                 return "late"
             if self._write(record, index):
                 return "published"
-        raise self._contended()
+        raise self._conflict()
 
     def choose(self, record: ModelRecord) -> Result:
-        """Let ``record`` serve whatever its age: somebody wants it so."""
-        for _ in range(_MOST_CONFLICTS):
+        """Let ``record`` serve whatever its age, since an operator chose it."""
+        for _ in range(_MAX_CONFLICTS):
             current, index = self._read()
             if current == record:
                 return "unchanged"
             if current:
-                self._enter(current)
+                self._add_entry(current)
             if self._write(record, index):
                 return "published"
-        raise self._contended()
+        raise self._conflict()
 
     def before(self) -> ModelRecord:
-        """The newest model that is older than the one that serves; raises ``ClusterError``."""
+        """Return the newest model that is older than the serving one; raises ``ClusterError``."""
         current = self.current()
         older = [
             item.record
@@ -124,27 +124,27 @@ class Registry:
     def _write(self, record: ModelRecord, index: int) -> bool:
         if not self.consul.put(self.key, record.encode(), index):
             return False
-        self._enter(record)
+        self._add_entry(record)
         return True
 
-    def _enter(self, record: ModelRecord) -> None:
-        # Entries never change, so one that is there already says the same.
+    def _add_entry(self, record: ModelRecord) -> None:
+        # An entry never changes, so an existing one is the same.
         self.consul.put(f"{self._history}{record.version}", record.encode(), 0)
 
-    def _entered(self) -> list[ModelRecord]:
+    def _entries(self) -> list[ModelRecord]:
         return [
             ModelRecord.decode(entry.value, f"Consul key {entry.key}")
             for entry in self.consul.list(self._history)
             if entry.value
         ]
 
-    def _contended(self) -> ClusterError:
+    def _conflict(self) -> ClusterError:
         return ClusterError(
-            f"Consul key {self.key}: somebody else wrote it each of {_MOST_CONFLICTS} times: find "
-            "out who, and repeat"
+            f"Consul key {self.key}: gave up after {_MAX_CONFLICTS} conflicting writes: stop the "
+            "other process that writes it, and repeat"
         )
 
 
 def _age(record: ModelRecord) -> tuple[datetime, datetime]:
-    """The later the period, and within it the later made, the newer."""
+    """The newest has the latest period and, within a period, was made last."""
     return datetime.fromisoformat(record.period).replace(tzinfo=UTC), record.created
