@@ -72,7 +72,9 @@ PAYLOAD = base64.b64encode(b"x").decode()
             500,
             "can't evaluate parameterized job",
         ),
-        ("POST", "/v1/job/none/periodic/force", {}, 404, "job not found"),
+        ("POST", "/v1/job/none/periodic/force", {}, 500, "job not found"),
+        ("POST", "/v1/job/none/evaluate", {"JobID": "none"}, 500, "job not found"),
+        ("POST", "/v1/job/none/revert", {"JobID": "none"}, 500, 'job "none" not found'),
         ("POST", "/v1/job/plain/periodic/force", {}, 500, "can't force launch non-periodic job"),
         (
             "POST",

@@ -179,7 +179,7 @@ class Server:
     def revert(self, key: Key, version: int, prior: int | None) -> Json:
         """Register an earlier version of a job as its newest."""
         with self.state.write():
-            job = self._job(key)
+            job = self._job(key, f'job "{key[1]}" not found')
             if prior is not None and prior != job["Version"]:
                 raise ApiError(
                     f"Current job has version {job['Version']}; enforcing version {prior}"
@@ -203,7 +203,7 @@ class Server:
     def scale(self, key: Key, group: str | None, count: int | None) -> Json:
         """Change the count of one group."""
         with self.state.write():
-            job = self._job(key)
+            job = self._job(key, status=404)
             names = [each["Name"] for each in job["TaskGroups"]]
             if group not in names:
                 raise ApiError(
@@ -271,10 +271,10 @@ class Server:
             if not reason:
                 self.scheduler.retry_blocked()
 
-    def _job(self, key: Key) -> Json:
+    def _job(self, key: Key, refusal: str = "job not found", status: int = 500) -> Json:
         job = self.state.jobs.get(key)
         if job is None:
-            raise ApiError("job not found", 404)
+            raise ApiError(refusal, status)
         return job
 
     def take_reports(self, reports: list[Report]) -> None:
