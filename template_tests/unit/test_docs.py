@@ -27,7 +27,7 @@ PLAIN_WORDS = """
     current decode decoding demo dependencies details diagnostics diff docs durations endpoint
     epsilon errors evaluate evaluation exit expiry fields functions git greedy group grpc hdfs
     headers keys kinds learning loading local log logs main memory message messages metrics
-    models nomad openapi options overview packing page parameters pb2 pending plan plot poller
+    models nomad openapi options overview packing page parameters parse pb2 pending plan plot poller
     predictor process progress protocol provider quality reason report request rivals rules run
     samples schema selection serve server service servicer serving sizes source split start
     states strategies stream strings swapper testing thompson threads tls topics traffic trees

@@ -1,4 +1,8 @@
-"""Turns a job block into Nomad's JSON by the table of known keys, refusing the rest."""
+"""Turns a job block into the JSON of Nomad's API.
+
+Nomad refuses any argument and block that it does not know, and so does this module: the table of
+known keys decides. A misspelled key would otherwise be lost without a message.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ _ATTRIBUTE_FORMS = ("meta", "env")
 
 
 def decode(body: Body, known: Table, scope: Scope) -> Json:
-    """The body as JSON; raises ``HclError`` with all its diagnostics."""
+    """Return the body as JSON; raise ``HclError`` with all its diagnostics."""
     faults: list[str] = []
     found: Json = {key: None for key, _ in known.arguments.values()}
     for argument in body.arguments:
@@ -106,12 +110,12 @@ def _check_labels(block: Block, rule: BlockRule) -> None:
 
 def _value(block: Block, rule: BlockRule, scope: Scope) -> Json:
     if rule.free is None:
-        return _by_hand(block.kind, decode(block.body, table(rule.table, block.kind), scope))
+        return _constraint(block.kind, decode(block.body, table(rule.table, block.kind), scope))
     if rule.free == "map[string]string":
         return _flat(block, scope, _string)
     if rule.free == "map[string][]string":
         return _flat(block, scope, _string_list)
-    return _free(block.body, scope)
+    return _driver_config(block.body, scope)
 
 
 def _flat(block: Block, scope: Scope, kind: Callable[[Any], Any]) -> Json:
@@ -126,16 +130,16 @@ def _flat(block: Block, scope: Scope, kind: Callable[[Any], Any]) -> Json:
     }
 
 
-def _free(body: Body, scope: Scope) -> Json:
-    """A driver's configuration: values keep their types, blocks become lists of maps."""
+def _driver_config(body: Body, scope: Scope) -> Json:
+    """Return a driver's configuration: values keep their types, blocks become lists of maps."""
     found: Json = {a.name: evaluate(a.expression, scope) for a in body.arguments}
     for block, inner in _expanded(body, scope):
-        found.setdefault(block.kind, []).append(_free(block.body, inner))
+        found.setdefault(block.kind, []).append(_driver_config(block.body, inner))
     return found
 
 
 def _expanded(body: Body, scope: Scope) -> Iterator[Expanded]:
-    """The body's blocks, dynamic ones as what they make."""
+    """Return the body's blocks, each dynamic block replaced by the blocks that it makes."""
     for block in body.blocks:
         if block.kind == "dynamic":
             yield from _dynamic(block, scope)
@@ -260,8 +264,8 @@ def _as(kind: Callable[[Any], Any], value: Any, expression: Expression) -> Any:
         ) from None
 
 
-def _by_hand(kind: str, found: Json) -> Json:
-    """Constraints and affinities, whose short forms name the operator."""
+def _constraint(kind: str, found: Json) -> Json:
+    """Return a constraint or an affinity; its short form has the operator as its key."""
     if kind not in ("constraint", "affinity"):
         return found
     rule = {key: found.pop(key, None) or "" for key in ("LTarget", "RTarget", "Operand")}

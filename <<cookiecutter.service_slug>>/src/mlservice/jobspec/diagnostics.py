@@ -1,6 +1,7 @@
-"""What Nomad says of a jobspec that it does not understand, in its own form.
+"""Diagnostics about a jobspec, in the form of Nomad's own.
 
-A diagnostic reads ``input.hcl:3,5-9: Summary; Detail``; one without a place has ``<nil>`` there.
+Users know these lines from Nomad, and the line numbers lead them to the mistake. A diagnostic reads
+``input.hcl:3,5-9: Summary; Detail``, with ``<nil>`` if it has no place.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Place:
-    """A range of a source text; lines and columns begin at 1, the end is the first column after."""
+    """A range of a source text. Lines and columns begin at 1; the end is the column after it."""
 
     file: str
     line: int
@@ -19,21 +20,21 @@ class Place:
     end_column: int
 
     def __str__(self) -> str:
-        """As HCL writes it: the end's line only where it is another one."""
+        """Return the range as HCL writes it: the line of the end only if it differs."""
         if self.line == self.end_line:
             return f"{self.file}:{self.line},{self.column}-{self.end_column}"
         return f"{self.file}:{self.line},{self.column}-{self.end_line},{self.end_column}"
 
 
 class HclError(Exception):
-    """A text that HCL or Nomad's rules refuse; its words are what Nomad answers."""
+    """A text that HCL or Nomad's rules refuse. The message is Nomad's own."""
 
     def __init__(self, *diagnostics: str) -> None:
-        """Keep each diagnostic; they are joined by lines."""
+        """Keep the diagnostics; the message has one line for each."""
         super().__init__("\n".join(diagnostics))
         self.diagnostics = diagnostics
 
 
 def refuse(place: Place | None, summary: str, detail: str) -> HclError:
-    """The error with one diagnostic; without a ``place`` it is Go's nil."""
+    """Return the error with one diagnostic; without a ``place`` it says ``<nil>``."""
     return HclError(f"{place or '<nil>'}: {summary}; {detail}")

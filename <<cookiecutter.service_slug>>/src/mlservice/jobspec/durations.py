@@ -1,4 +1,8 @@
-"""Go's durations: the strings of jobspecs and queries, and the nanoseconds of the API."""
+"""Durations as Go writes them.
+
+Jobspecs and queries have strings such as ``1m30s``, and the API has nanoseconds. Python's
+``timedelta`` cannot hold a nanosecond, so durations are integers here.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ HOUR = 60 * MINUTE
 
 
 def parse_duration(text: str) -> int:
-    """Nanoseconds; raises ``ValueError`` with Go's words for what is no duration."""
+    """Return the nanoseconds; raise ``ValueError`` with Go's words for an invalid duration."""
     sign, rest = (-1, text[1:]) if text.startswith("-") else (1, text.removeprefix("+"))
     if rest == "0":
         return 0
@@ -39,7 +43,7 @@ def parse_duration(text: str) -> int:
 
 
 def format_duration(nanoseconds: int) -> str:
-    """As Go writes it: ``30m0s``, ``16.2s``, ``250ms``."""
+    """Return the text as Go writes it: ``30m0s``, ``16.2s``, ``250ms``."""
     if nanoseconds == 0:
         return "0s"
     sign, size = ("-" if nanoseconds < 0 else ""), abs(nanoseconds)

@@ -1,7 +1,8 @@
-"""Evaluates HCL's expressions the way Nomad does.
+"""Evaluates HCL's expressions as Nomad does.
 
-Nomad's own twist: a name that is neither variable nor local (``NOMAD_TASK_DIR``, ``attr.x``) is no
-error but the text ``${name}``, to be filled in later on the node.
+Nomad differs from HCL in one point: a name that is neither a variable nor a local
+(``NOMAD_TASK_DIR``, ``attr.x``) is no error. It becomes the text ``${name}``, which the node
+replaces later.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ _ACCESS = ("get_attr_expr_term", "index_expr_term")
 
 @dataclass(frozen=True)
 class Scope:
-    """The names that an expression may use; ``closed`` allows none, and no function either."""
+    """The names that an expression may use. A ``closed`` scope allows no name and no function."""
 
     names: Mapping[str, Any] = field(default_factory=dict)
     closed: bool = False
     unknown_stay: bool = False
 
     def extended(self, names: Mapping[str, Any]) -> Scope:
-        """The scope with more names, which hide those of the same name."""
+        """Return the scope with more names. They hide names that it already has."""
         return Scope({**self.names, **names}, self.closed, self.unknown_stay)
 
 
@@ -38,7 +39,7 @@ CLOSED = Scope(closed=True)
 
 
 def evaluate(expression: Expression, scope: Scope) -> Any:
-    """The expression's value; raises ``HclError``."""
+    """Return the expression's value; raise ``HclError``."""
     return _Evaluation(expression, scope).value(expression.node)
 
 
@@ -76,7 +77,7 @@ class _Evaluation:
     _heredoc_template_trim = _heredoc_template
 
     def _joined(self, pieces: list[str | Expression], node: Node) -> Any:
-        """The text of a template; one that is a single interpolation keeps its type."""
+        """Return the text of a template. A single interpolation keeps its type."""
         values = [
             piece if isinstance(piece, str) else _Evaluation(piece, self._scope).value(piece.node)
             for piece in pieces
@@ -139,7 +140,7 @@ class _Evaluation:
         return self._indexed(self.value(target), access)
 
     def _unknown(self, node: Node) -> str | None:
-        """The text that a reference to something only the node knows stays, else None."""
+        """Return ``${name}`` for a reference that only the node can resolve, else None."""
         root: Node = node
         while root.data in (*_ACCESS, "expr_term"):
             root = _trees(root)[0]
@@ -228,7 +229,7 @@ class _Evaluation:
                 node, "Function calls not allowed", "Functions may not be called here."
             )
         if name in ("try", "can"):
-            return self._tried(name, rest, node)
+            return self._try_or_can(name, rest, node)
         try:
             return call_function(name, self._arguments(rest))
         except Refused as error:
@@ -248,7 +249,7 @@ class _Evaluation:
                 found += found.pop()
         return found
 
-    def _tried(self, name: str, rest: list[Node], node: Node) -> Any:
+    def _try_or_can(self, name: str, rest: list[Node], node: Node) -> Any:
         for each in [each for arguments in rest for each in _trees(arguments)]:
             try:
                 value = self.value(each)

@@ -1,7 +1,8 @@
-"""Nomad's HCL functions, as far as jobspecs use them; the rest are refused by name.
+"""Nomad's HCL functions, as far as jobspecs use them.
 
-What Terraform has and Nomad has not (``timestamp``, ``templatefile``, ``tostring`` ...) is unknown
-here as it is there.
+Nomad and Terraform share a language and differ in its functions. A function that only Terraform has
+(``timestamp``, ``templatefile``, ``tostring``) is unknown here, as it is in Nomad. A function that
+Nomad has and this module has not is refused by its name.
 """
 
 from __future__ import annotations
@@ -36,16 +37,16 @@ _GO_HTML = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 
 
 class Refused(Exception):
-    """A call that Nomad refuses: the summary of its diagnostic, and its detail as the text."""
+    """A call that Nomad refuses: the diagnostic's summary, and its detail as the text."""
 
     def __init__(self, summary: str, detail: str) -> None:
-        """Keep both."""
+        """Keep the summary and the detail."""
         super().__init__(detail)
         self.summary = summary
 
 
 def call_function(name: str, arguments: list[Any]) -> Any:
-    """The function's value; raises ``Refused`` or ``Unsuitable``."""
+    """Return the function's value; raise ``Refused`` or ``Unsuitable``."""
     if name in _FILES:
         raise _failed(name, "filesystem function disabled")
     if name in _NOT_HERE:
@@ -67,7 +68,7 @@ def _failed(name: str, why: str) -> Refused:
 
 
 def _format(template: Any, *arguments: Any) -> str:
-    """Go's verbs %s %d %f %v %q %t %x and %%, with Go's flags; others are refused."""
+    """Format by Go's verbs %s %d %f %v %q %t %x and %%, with Go's flags; refuse others."""
     left = list(arguments)
 
     def one(found: re.Match[str]) -> str:
@@ -104,7 +105,7 @@ def _shown(value: Any) -> str:
 
 
 def json_text(value: Any) -> str:
-    """JSON as Go writes it: no spaces, keys sorted, ``<>&`` escaped."""
+    """Return JSON as Go writes it: no spaces, keys sorted, ``<>&`` escaped."""
     text = json.dumps(_plain(value), separators=(",", ":"), sort_keys=True, ensure_ascii=False)
     return re.sub(r"[<>&]", lambda found: _GO_HTML[found[0]], text)
 
@@ -118,7 +119,7 @@ def _plain(value: Any) -> Any:
 
 
 def _replace(text: Any, old: Any, new: Any) -> str:
-    """Plain, or by a regular expression where ``old`` stands between slashes."""
+    """Replace a plain text, or a regular expression if ``old`` is between slashes."""
     old = to_string(old)
     if len(old) > 1 and old.startswith("/") and old.endswith("/"):
         return _regex_replace(text, old[1:-1], new)

@@ -1,4 +1,8 @@
-"""Which arguments and blocks a jobspec may hold, by version of Nomad (``keys.json``)."""
+"""The arguments and blocks that a jobspec may have, by version of Nomad.
+
+They are data (``keys.json``), taken from the field tags of Nomad's API types, because they change
+with each version and nobody can keep a hundred tables right by hand.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from typing import Any
 
 from mlservice.jobspec.versions import at_least
 
-# Nomad decodes these by hand, so that they are in no field tag.
+# Nomad decodes these by hand, so they have no field tag.
 _RULE_WORDS = (
     "version",
     "semver",
@@ -41,7 +45,7 @@ _BY_HAND: dict[str, dict[str, tuple[str, str]]] = {
 
 @dataclass(frozen=True)
 class Table:
-    """A block's arguments (name: JSON key, type) and the blocks within it."""
+    """The arguments of a block (name: JSON key, type) and the blocks within it."""
 
     arguments: Mapping[str, tuple[str, str]]
     blocks: Mapping[str, BlockRule]
@@ -49,9 +53,9 @@ class Table:
 
 @dataclass(frozen=True)
 class BlockRule:
-    """How a block becomes JSON: its key, whether it repeats, its label's key, what it holds.
+    """How a block becomes JSON: its key, whether it repeats, its label's key, its content.
 
-    ``free`` is the Go type of a block that takes any key, such as ``map[string]string``.
+    ``free`` is the Go type of a block that accepts any key, such as ``map[string]string``.
     """
 
     json: str
@@ -62,7 +66,7 @@ class BlockRule:
 
 
 def job_table(version: str) -> Table:
-    """What a job of this version of Nomad may hold."""
+    """Return the table of a job for this version of Nomad."""
     document = _document()
     known = document["versions"]
     return table(known["2.0.5" if at_least(version, "1.7.0") else "1.6.10"])
@@ -70,7 +74,7 @@ def job_table(version: str) -> Table:
 
 @cache
 def table(number: int | None, kind: str = "") -> Table:
-    """The table of that number, for a block of that ``kind``."""
+    """Return the table with this number, for a block of this ``kind``."""
     found = {} if number is None else _document()["tables"][str(number)]
     arguments = {name: (key, kind_) for name, (key, kind_) in found.get("arguments", {}).items()}
     arguments |= _BY_HAND.get(kind, {})

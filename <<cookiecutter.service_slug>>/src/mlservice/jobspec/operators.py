@@ -1,4 +1,8 @@
-"""HCL's operators on plain values; raise ``Unsuitable`` for types that they do not take."""
+"""HCL's operators on plain values.
+
+Python's own would be wrong: in HCL ``1 == "1"`` is false, ``true + 1`` is an error, and 4 / 2 is
+the integer 2. All functions raise ``Unsuitable`` for a type that the operator does not accept.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +32,7 @@ _NUMBERS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 def combine(word: str, left: Any, right: Any) -> Any:
-    """``left word right``; values of different types are never equal."""
+    """Return ``left word right``. Values of different types are never equal."""
     if word in ("==", "!="):
         return _equal(left, right) == (word == "==")
     if left is None or right is None:
@@ -41,21 +45,21 @@ def combine(word: str, left: Any, right: Any) -> Any:
 
 
 def negate(word: str, value: Any) -> Any:
-    """``!value`` or ``-value``."""
+    """Return ``!value`` or ``-value``."""
     if value is None:
         raise Unsuitable("argument must not be null")
     return not to_bool(value) if word == "!" else -to_number(value)
 
 
 def plain_number(value: Any) -> Any:
-    """A float without a fraction as the int that it is."""
+    """Return a float without a fraction as an int."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value
 
 
 def unified(values: list[Any], chosen: int) -> Any:
-    """The chosen one of two values, as the type that both branches of a condition can have."""
+    """Return the chosen value, as the type that both branches of a condition can have."""
     one, other = values[chosen], values[1 - chosen]
     if one is None or other is None or type_name(one) == type_name(other):
         return one

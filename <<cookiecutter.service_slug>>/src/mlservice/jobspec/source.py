@@ -1,8 +1,8 @@
-"""Reads HCL text into blocks and arguments whose expressions are not evaluated yet.
+"""Reads HCL text into blocks and arguments. Their expressions are not evaluated yet.
 
-python-hcl2's own dictionaries lose what Nomad's messages need (places) and mix values with
-expressions, so its parse tree is used; and its grammar is kinder than HCL about line ends, which
-is made good here.
+python-hcl2 offers dictionaries too, but they have no line numbers, which messages need, and they
+mix values with expressions. So this module reads its parse tree. The tree's grammar also accepts
+two arguments on one line, which HCL does not; that is checked here.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _LAYOUT = ("new_line_or_comment",)
 
 @dataclass(frozen=True)
 class Expression:
-    """An expression's tree, and the text that it stands in."""
+    """The tree of an expression, and the text that it belongs to."""
 
     node: Node
     source: Source
 
     @property
     def place(self) -> Place:
-        """Where it stands."""
+        """Where the expression is in the text."""
         return self.source.place(self.node)
 
 
@@ -47,7 +47,7 @@ class Argument:
 
 @dataclass(frozen=True)
 class Body:
-    """What stands between a block's braces, in order."""
+    """The content of a block, in order."""
 
     arguments: tuple[Argument, ...]
     blocks: tuple[Block, ...]
@@ -65,10 +65,10 @@ class Block:
 
 
 class Source:
-    """One text of HCL with the name that messages call it by."""
+    """One HCL text, with the name that messages use for it."""
 
     def __init__(self, text: str, file: str) -> None:
-        """Keep the text; it is parsed when its body is asked for."""
+        """Keep the text. It is parsed when ``body`` is read."""
         self.text = text
         self.file = file
 
@@ -78,7 +78,7 @@ class Source:
         return _body(_tree(self), self)
 
     def place(self, node: Node | Token) -> Place:
-        """Where a node stands."""
+        """Return where a node is in the text."""
         tokens = list(_tokens(node))
         if not tokens:
             return Place(self.file, 1, 1, 1, 1)
@@ -92,13 +92,13 @@ class Source:
         )
 
     def words(self, node: Node) -> str:
-        """The text of a node as it was written."""
+        """Return the text of a node as it was written."""
         tokens = list(_tokens(node))
         return self.text[tokens[0].start_pos : tokens[-1].end_pos]
 
 
 def expression(text: str, file: str, place: Place) -> Expression:
-    """One expression alone; raises ``HclError`` at ``place`` for one that cannot be read."""
+    """Parse one expression; raise ``HclError`` at ``place`` if that fails."""
     source = Source(f"x = {text}", file)
     try:
         (argument,) = source.body.arguments
@@ -126,7 +126,7 @@ def _tree(source: Source) -> Node:
 def _body(tree: Node, source: Source) -> Body:
     arguments: list[Argument] = []
     blocks: list[Block] = []
-    for child in _apart(tree, source):
+    for child in _items(tree, source):
         if child.data == "attribute":
             arguments.append(_argument(child, source, arguments))
         else:
@@ -134,8 +134,8 @@ def _body(tree: Node, source: Source) -> Body:
     return Body(tuple(arguments), tuple(blocks))
 
 
-def _apart(tree: Node, source: Source) -> Iterator[Node]:
-    """The body's items, each of which must begin on a line of its own."""
+def _items(tree: Node, source: Source) -> Iterator[Node]:
+    """Return the body's items; refuse an item that does not begin on a line of its own."""
     end = 0
     for child in tree.children:
         if not isinstance(child, Tree) or child.data in _LAYOUT:
@@ -151,7 +151,7 @@ def _apart(tree: Node, source: Source) -> Iterator[Node]:
 
 
 def _last_line(node: Node) -> int:
-    """The line that an item ends on; a heredoc's end mark and a line end within belong to it."""
+    """Return the last line of an item, with a heredoc's end mark and inner line ends."""
     tokens = [token for token in _tokens(node) if token.strip()]
     last = tokens[-1]
     return int(last.end_line or 1) - (1 if last.endswith("\n") else 0)

@@ -1,4 +1,7 @@
-"""Takes quoted strings and heredocs apart into texts and interpolated expressions."""
+"""Splits quoted strings and heredocs into texts and interpolated expressions.
+
+The grammar of python-hcl2 keeps a string as one token, with escapes and ``${...}`` inside.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ Piece = str | Expression
 
 
 def pieces_of_string(node: Node, source: Source) -> list[Piece]:
-    """The parts of a quoted string, its escapes resolved."""
+    """Return the parts of a quoted string, with its escapes resolved."""
     pieces: list[Piece] = []
     for part in node.children:
         if isinstance(part, str):
@@ -31,7 +34,7 @@ def pieces_of_string(node: Node, source: Source) -> list[Piece]:
 
 
 def pieces_of_heredoc(node: Node, source: Source) -> list[Piece]:
-    """The parts of a heredoc, without the common indent where it is opened with a dash."""
+    """Return the parts of a heredoc, without the common indent if it begins with ``<<-``."""
     found = _HEREDOC.match(source.words(node))
     assert found  # noqa: S101  # the grammar's own pattern
     flush, mark, rest = found.groups()
@@ -63,7 +66,7 @@ def _flush(text: str) -> str:
 
 
 def _to_brace(text: str, node: Node, source: Source) -> tuple[str, str]:
-    """What stands before the brace that ends an interpolation, and what comes after it."""
+    """Return the text before the brace that ends an interpolation, and the text after it."""
     depth, quoted, i = 1, False, 0
     while i < len(text):
         letter = text[i]
@@ -102,7 +105,7 @@ def _unescaped(text: str, node: Node, source: Source) -> str:
 
 
 def _merged(pieces: list[Piece]) -> list[Piece]:
-    """Neighbouring texts as one, empty ones gone."""
+    """Join neighbouring texts and drop empty ones."""
     merged: list[Piece] = []
     for piece in pieces:
         if isinstance(piece, str) and merged and isinstance(merged[-1], str):

@@ -1,7 +1,8 @@
 """Type constraints of variables, and HCL's conversions between types.
 
-HCL's numbers are Python's int or float, its strings str, its lists, sets and tuples list, its
-maps and objects dict, its null None.
+HCL converts in places where Python does not: the number 5 fits a string variable as ``"5"``, and
+the string ``"true"`` fits a bool. Numbers are Python's int or float here, strings str, lists, sets
+and tuples list, maps and objects dict, null None.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ Kind = str | tuple[str, Any]
 
 
 class Unsuitable(Exception):
-    """A value that cannot become what is wanted; the words are go-cty's."""
+    """A value that cannot be converted. The message is that of go-cty."""
 
 
 def read_kind(expression: Expression) -> Kind:
-    """The type that a variable's ``type`` names: string, list(T), map(T), object({...}) ..."""
+    """Return the type that a variable's ``type`` names: string, list(T), object({...}) ..."""
     return _kind(expression.node, expression)
 
 
@@ -88,7 +89,7 @@ def _trees(node: Node) -> list[Node]:
 
 
 def convert(value: Any, kind: Kind) -> Any:
-    """``value`` as ``kind``; raises ``Unsuitable``."""
+    """Return ``value`` as ``kind``; raise ``Unsuitable``."""
     if value is None or kind == "any":
         return value
     if isinstance(kind, str):
@@ -128,14 +129,14 @@ def _to_object(value: Any, fields: dict[str, Kind]) -> dict[str, Any]:
 
 
 def kind_name(kind: Kind) -> str:
-    """A type as messages call it."""
+    """Return the name of a type in messages."""
     if isinstance(kind, str):
         return "dynamic" if kind == "any" else kind
     return f"{kind[0]} of {kind_name(kind[1])}" if kind[0] in _COLLECTIONS else kind[0]
 
 
 def to_string(value: Any) -> str:
-    """A primitive's text; raises ``Unsuitable`` for lists and maps."""
+    """Return the text of a primitive; raise ``Unsuitable`` for lists and maps."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -146,14 +147,14 @@ def to_string(value: Any) -> str:
 
 
 def number_text(value: float) -> str:
-    """A number as HCL writes it: no exponent, no trailing zeros."""
+    """Return a number as HCL writes it: no exponent, no trailing zeros."""
     if isinstance(value, int) or value.is_integer():
         return str(int(value))
     return f"{value:.15g}" if "e" not in f"{value:.15g}" else f"{value:.20f}".rstrip("0")
 
 
 def to_number(value: Any) -> int | float:
-    """A number, or the one that a string spells; raises ``Unsuitable``."""
+    """Return a number, also from a string that spells one; raise ``Unsuitable``."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -168,7 +169,7 @@ def to_number(value: Any) -> int | float:
 
 
 def to_bool(value: Any) -> bool:
-    """A bool, or the one that a string spells; raises ``Unsuitable``."""
+    """Return a bool, also from a string that spells one; raise ``Unsuitable``."""
     if isinstance(value, bool):
         return value
     if value in ("true", "1", "false", "0") and isinstance(value, str):
@@ -179,7 +180,7 @@ def to_bool(value: Any) -> bool:
 
 
 def type_name(value: Any) -> str:
-    """What messages call the type of a value."""
+    """Return the name of a value's type in messages."""
     if value is None:
         return "dynamic"
     for kind, name in ((bool, "bool"), (str, "string"), (dict, "object"), (list, "tuple")):

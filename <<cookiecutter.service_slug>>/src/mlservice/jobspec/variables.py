@@ -1,4 +1,8 @@
-"""Input variables and locals of a jobspec: declared, set by a var file's text, validated."""
+"""Input variables and locals of a jobspec: declared, set by a var file, validated.
+
+The jobs of a service share one var file for each environment, so wrong names and types are likely
+there. All diagnostics are collected, because a user mends them in one edit.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +39,10 @@ class Variable:
 
 
 def read_values(body: Body, variables: str) -> dict[str, Any]:
-    """The variables' values: from the var file's text, else their defaults.
+    """Return the variables' values: from the var file's text, else their defaults.
 
-    Raises ``HclError`` with every diagnostic: undeclared, unset, unsuitable, refused by a rule.
+    Raises ``HclError`` with every diagnostic: undeclared, unset, of a wrong type, refused by a
+    rule.
     """
     declared = _declared(body)
     assigned, faults = _assigned(declared, variables)
@@ -53,7 +58,7 @@ def read_values(body: Body, variables: str) -> dict[str, Any]:
 
 
 def read_locals(body: Body, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The locals, which may use each other in any order."""
+    """Return the locals. They may use each other in any order."""
     left = [a for block in body.blocks if block.kind == "locals" for a in block.body.arguments]
     _refuse_twins(left)
     found: dict[str, Any] = {}
@@ -71,7 +76,7 @@ def read_locals(body: Body, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def job_scope(values: Mapping[str, Any], found: Mapping[str, Any]) -> Scope:
-    """What the expressions of the job may use; other names stay for the node to fill in."""
+    """Return the names for the job's expressions. The node replaces all other names."""
     return Scope({"var": dict(values), "local": dict(found)}, unknown_stay=True)
 
 
@@ -143,7 +148,7 @@ def _default(expression: Expression, kind: Kind) -> Any:
 def _assigned(
     declared: Mapping[str, Variable], variables: str
 ) -> tuple[dict[str, tuple[Any, Expression]], list[str]]:
-    """What the var file sets, and the diagnostics of what it sets wrongly."""
+    """Return the values that the var file sets, and diagnostics for wrong ones."""
     found: dict[str, tuple[Any, Expression]] = {}
     faults: list[str] = []
     body = Source(variables, "input.hcl.var").body

@@ -1,4 +1,4 @@
-"""Compares versions of Nomad, on which some of its behaviour depends."""
+"""Compares versions of Nomad, because some behaviour depends on them."""
 
 from __future__ import annotations
 

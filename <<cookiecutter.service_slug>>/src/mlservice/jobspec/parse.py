@@ -1,4 +1,4 @@
-"""The text of a jobspec and of its variables as the job that Nomad's parse endpoint answers."""
+"""Parses the text of a jobspec, with the text of its variables, into one job."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from mlservice.jobspec.keys import job_table
 from mlservice.jobspec.source import Block, Body, Source
 from mlservice.jobspec.variables import job_scope, read_locals, read_values
 
-_FILE = "input.hcl"  # how Nomad calls the text of a request
+_FILE = "input.hcl"  # Nomad's name for the text of a request
 _TOP = {"variable": 1, "variables": 0, "locals": 0, "job": 1}
 Json = dict[str, Any]
 
 
 def parse_job(text: str, variables: str, version: str) -> Json:
-    """The job as JSON, unset fields null; raises ``HclError`` with Nomad's diagnostics."""
+    """Return the job as JSON with unset fields null.
+
+    Raises ``HclError`` with Nomad's diagnostics. ``variables`` is the text of a var file.
+    """
     body = Source(text, _FILE).body
     _check_top(body)
     values = read_values(body, variables)
@@ -64,7 +67,7 @@ def _only_job(body: Body) -> Block:
 
 
 def _normalised(job: Json, label: str) -> Json:
-    """What Nomad fills in at parsing, even without ``Canonicalize``."""
+    """Set what Nomad sets while it parses, even without ``Canonicalize``."""
     job["ID"] = job.get("ID") or label
     job["Name"] = job.get("Name") or label
     if job.get("Periodic") and (job["Periodic"].get("Spec") or job["Periodic"].get("Specs")):
