@@ -254,7 +254,7 @@ def test_a_child_that_an_operator_stops_is_not_started_again(toy: Toy, double: N
     double.faults.stop(child)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 4
-    assert "was stopped by somebody" in output
+    assert "was stopped by an operator" in output
     assert len(children(double, SMALL)) == 1
 
 

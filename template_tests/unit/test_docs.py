@@ -23,7 +23,7 @@ OF_SERVICE = [SERVICE / "README.md", *(SERVICE / "docs").rglob("*.md")]
 ARCHITECTURE = [ROOT / "docs" / "architecture.md", SERVICE / "docs" / "architecture.md"]
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
 PLAIN_WORDS = """
-    api app batching callers cli command common compatibility connection consul context copier
+    api app batching callers check cli command common compatibility connection consul context copier
     current decode decoding demo dependencies details diagnostics diff docs durations endpoint
     epsilon errors evaluate evaluation exit expiry fields functions git greedy group grpc hdfs
     headers keys kinds learning loading local log logs main memory message messages metrics

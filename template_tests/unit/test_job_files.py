@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from mlservice.cluster import JobSpec, decode_spec
-from mlservice.deploy.plan import Clusters, crons, plan_jobs
+from mlservice.deploy.clusters import Clusters
+from mlservice.deploy.plan import crons, plan_jobs
 from mlservice.deploy.variables import as_hcl
 from mlservice.errors import SettingsError
 from mlservice.jobspec import parse_job

@@ -15,7 +15,7 @@ from .features import FEATURES, matrix
 from .model import fit, predict, save
 
 
-@job(memory_mb=(1024, 2048, 4096))
+@job(memory_mb=(1024, 2048, 4096), model=True)
 def train(
     examples: list[Path], output: Path, *, trees: int, learning_rate: float
 ) -> dict[str, float]:

@@ -16,6 +16,19 @@ ChangeKind = Literal["none", "added", "deleted", "edited"]
 
 
 @dataclass(frozen=True)
+class TaskGroup:
+    """The stop times of a group's allocations, in nanoseconds.
+
+    ``shutdown_delay`` is the time between leaving the service catalog and the signal to stop.
+    ``kill_timeouts`` has for each task the time between that signal and the kill.
+    """
+
+    name: str
+    shutdown_delay: int
+    kill_timeouts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class JobSpec:
     """A job's specification: ``document`` is Nomad's own form of it, which is sent back as it is.
 
@@ -26,6 +39,7 @@ class JobSpec:
     kind: str
     meta: Mapping[str, str]
     document: Document = field(repr=False)
+    groups: tuple[TaskGroup, ...] = ()
 
     def with_meta(self, name: str, value: str) -> JobSpec:
         """Return the same specification with one more entry in its meta."""

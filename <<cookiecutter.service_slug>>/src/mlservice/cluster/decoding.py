@@ -17,6 +17,7 @@ from mlservice.cluster.answers import (
     ListedJob,
     Node,
     RegisteredJob,
+    TaskGroup,
     TaskState,
     Termination,
     Token,
@@ -30,12 +31,19 @@ _CHANGES: dict[str, ChangeKind] = {
 }  # fmt: skip
 _STATES = ("Running", "Starting", "Queued", "Failed", "Lost")
 _CONSUL_ATTEMPTS = 12  # Nomad's default
+_KILL_TIMEOUT = 5_000_000_000  # Nomad's default
 
 
 def decode_spec(found: object) -> JobSpec:
     """Return the specification in Nomad's JSON, such as its parser gives it."""
     job = Fields("the job", found)
-    return JobSpec(job.required("ID"), job.text("Type"), job.text_map("Meta"), job.found)
+    groups = job.list_of("TaskGroups", _group)
+    return JobSpec(job.required("ID"), job.text("Type"), job.text_map("Meta"), job.found, groups)
+
+
+def _group(group: Fields) -> TaskGroup:
+    tasks = group.list_of("Tasks", lambda task: task.number("KillTimeout", _KILL_TIMEOUT))
+    return TaskGroup(group.text("Name"), group.number("ShutdownDelay"), tasks)
 
 
 def empty_spec(name: str) -> JobSpec:

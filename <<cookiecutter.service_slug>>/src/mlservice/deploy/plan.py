@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Generic
 
 from mlservice.cluster import JobSpec
+from mlservice.deploy.clusters import Cluster, ClusterName, Clusters, Parser
 from mlservice.deploy.variables import as_hcl, declared, var_text
 from mlservice.errors import ClusterRefused, SettingsError
 from mlservice.jobs import Job
@@ -21,19 +22,6 @@ _CRONS: dict[Granularity, str] = {
 }
 
 
-class Parser(Protocol):
-    """Reads a job's HCL: a ``Nomad``, or a parser that needs none."""
-
-    @property
-    def namespace(self) -> str:
-        """The namespace that the job is for."""
-
-    def parse(self, hcl: str, variables: str = "") -> JobSpec:
-        """See ``Nomad.parse``."""
-
-
-Cluster = TypeVar("Cluster", bound=Parser)
-ClusterName = Literal["batch", "services"]
 _FILES: tuple[tuple[str, ClusterName], ...] = (
     ("job", "batch"),
     ("pipeline", "batch"),
@@ -44,18 +32,6 @@ _FILES: tuple[tuple[str, ClusterName], ...] = (
 _OWN: dict[str, list[dict[str, str]]] = {
     "pipeline": [{"crons": as_hcl([])}, {}],  # with crons, it is the job retrain
 }
-
-
-@dataclass(frozen=True)
-class Clusters(Generic[Cluster]):
-    """The two Nomads of a service. Both may be the same cluster."""
-
-    batch: Cluster
-    services: Cluster
-
-    def named(self, name: ClusterName) -> Cluster:
-        """Return one of the two."""
-        return self.batch if name == "batch" else self.services
 
 
 @dataclass(frozen=True)
@@ -132,3 +108,6 @@ def _parse(file: Path, nomad: Parser, values: Mapping[str, str]) -> JobSpec:
         return nomad.parse(hcl, var_text(hcl, values))
     except ClusterRefused as error:
         raise ClusterRefused(f"{file}: {error.words}", error.status, error.words) from error
+
+
+__all__ = ["Clusters", "Planned", "crons", "declared_variables", "plan_jobs"]

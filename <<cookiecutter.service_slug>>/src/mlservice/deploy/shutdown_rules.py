@@ -13,8 +13,6 @@ from mlservice.errors import SettingsError
 from mlservice.jobspec.durations import SECOND, format_duration
 from mlservice.shutdown import SHUTDOWN
 
-_DEFAULT_KILL_TIMEOUT = 5 * SECOND  # Nomad's own
-
 
 def check_shutdown_times(job: JobSpec) -> None:
     """Raise ``SettingsError`` if the job leaves a process, or its callers, too little time."""
@@ -23,17 +21,15 @@ def check_shutdown_times(job: JobSpec) -> None:
 
 
 def _faults(job: JobSpec) -> Iterator[str]:
-    for group in job.document.get("TaskGroups") or []:
-        delay = group.get("ShutdownDelay") or 0
+    for group in job.groups:
+        delay = group.shutdown_delay
         if job.kind == "service" and delay < SHUTDOWN.leave * SECOND:
             yield (
                 f"job {job.name}: shutdown_delay = {format_duration(delay)}: callers need "
                 f"{SHUTDOWN.leave:g}s to hear that an instance leaves: give at least that, in the "
                 "variable shutdown_delay of nomad/*.vars.hcl or in the job's file"
             )
-        for task in group.get("Tasks") or []:
-            timeout = task.get("KillTimeout")
-            timeout = _DEFAULT_KILL_TIMEOUT if timeout is None else timeout
+        for timeout in group.kill_timeouts:
             if timeout < SHUTDOWN.kill * SECOND:
                 yield (
                     f"job {job.name}: kill_timeout = {format_duration(timeout)}: a stop may take "

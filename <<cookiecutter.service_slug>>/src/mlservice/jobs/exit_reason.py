@@ -38,7 +38,7 @@ def read_exit_reason(nomad: Nomad, child: str) -> ExitReason:
         return ExitReason("gone", None, message)
     allocations = nomad.allocations(child)
     if job.stopped:
-        return ExitReason("stopped", None, "was stopped by somebody" + _log(nomad, allocations))
+        return ExitReason("stopped", None, "was stopped by an operator" + _log(nomad, allocations))
     if not allocations:
         return ExitReason("lost", None, "ended without an allocation")
     last = allocations[-1]
