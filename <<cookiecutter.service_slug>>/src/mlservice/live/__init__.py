@@ -1,6 +1,6 @@
 """The live file: what a running process may be told without a restart."""
 
-from mlservice.live.clients import Client, digest
+from mlservice.live.clients import Client, digest, new_client
 from mlservice.live.file import STABLE, ListedWorker, Live, read_live
 from mlservice.live.flags import Flag, FlagSet, operations
 from mlservice.live.follower import LiveFollower
@@ -16,6 +16,7 @@ __all__ = [
     "LiveFollower",
     "ModelRecord",
     "digest",
+    "new_client",
     "operations",
     "read_live",
 ]

@@ -7,9 +7,14 @@ long and random (``mlservice clients add`` makes them), so a plain SHA-256 canno
 from __future__ import annotations
 
 import hashlib
+import secrets
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mlservice.errors import SettingsError
+
+_TOKEN_BYTES = 32
 
 ClientName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 
@@ -39,3 +44,20 @@ class Client(BaseModel):
 def digest(token: bytes) -> str:
     """The SHA-256 of a token, in hex."""
     return hashlib.sha256(token).hexdigest()
+
+
+def new_client(per_second: float | None, burst: int | None) -> tuple[Client, str]:
+    """A client with a new random token; the token itself is kept nowhere.
+
+    Raises ``SettingsError`` for a rate that cannot be used.
+    """
+    token = secrets.token_urlsafe(_TOKEN_BYTES)
+    try:
+        client = Client(token_sha256=digest(token.encode()), per_second=per_second, burst=burst)
+    except ValidationError as error:
+        given = {"--per-second": per_second, "--burst": burst}
+        shown = " ".join(f"{name} {value}" for name, value in given.items() if value is not None)
+        raise SettingsError(
+            f"{shown}: give numbers above 0, and --burst only together with --per-second"
+        ) from error
+    return client, token

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -20,6 +21,7 @@ from mlservice.jobs import Executor, LocalExecutor
 from mlservice.pipeline.discovery import load_root
 from mlservice.pipeline.tasks import Runtime, Task
 from mlservice.pipeline.threads import Factory
+from mlservice.progress import SILENT, Progress
 from mlservice.settings import Settings
 
 _SUCCESS = (LuigiStatusCode.SUCCESS, LuigiStatusCode.SUCCESS_WITH_RETRY)
@@ -92,7 +94,7 @@ def root_task(
     return task.bind(Runtime(settings.service.name, store, executor))
 
 
-def run_pipeline(task: Task, workers: int) -> Outcome:
+def run_pipeline(task: Task, workers: int, progress: Progress = SILENT) -> Outcome:
     """Run ``task`` and all that it needs, with up to ``workers`` tasks at the same time.
 
     Raises ``PipelineError`` with each task that failed, the reason, and the place of its log.
@@ -101,7 +103,9 @@ def run_pipeline(task: Task, workers: int) -> Outcome:
     if not missing:
         return Outcome(task.output().open(), ran=0)
     log.info("%d of the pipeline's tasks are to run", missing)
-    build(task, workers=workers, runtime=task.runtime)
+    progress.begin("tasks", missing)
+    with _advancing(progress):
+        build(task, workers=workers, runtime=task.runtime)
     if not task.complete():
         raise PipelineError(_explain(task, task.runtime, LuigiStatusCode.NOT_RUN))
     return Outcome(task.output().open(), ran=missing)
@@ -155,6 +159,21 @@ def _log_start(task: Task) -> None:
 @luigi.Task.event_handler(luigi.Event.PROCESSING_TIME)  # type: ignore[untyped-decorator]  # Luigi's
 def _log_end(task: Task, seconds: float) -> None:
     log.info("finished %s in %.1f s", task, seconds)
+
+
+@contextmanager
+def _advancing(progress: Progress) -> Iterator[None]:
+    """Advance ``progress`` whenever a task has succeeded."""
+
+    def advance(_: Task) -> None:
+        progress.advance()
+
+    luigi.Task.event_handler(luigi.Event.SUCCESS)(advance)
+    try:
+        yield
+    finally:
+        luigi.Task.remove_event_handler(luigi.Event.SUCCESS, advance)
+        progress.end()
 
 
 def _silence_luigi() -> None:

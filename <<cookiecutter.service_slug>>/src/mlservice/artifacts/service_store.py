@@ -1,0 +1,15 @@
+"""Opens the artifact store that the settings name."""
+
+from __future__ import annotations
+
+from mlservice.artifacts.store import open_store
+from mlservice.artifacts.store_protocol import Store
+from mlservice.settings import Settings
+
+
+def open_service_store(settings: Settings) -> Store:
+    """The store of ``[artifacts]``; raises ``StoreError`` or ``SettingsError``."""
+    section = settings.artifacts
+    return open_store(
+        settings.artifact_root, s3_endpoint=section.s3_endpoint, s3_region=section.s3_region
+    )
