@@ -13,8 +13,9 @@ from hypothesis import settings as hypothesis_settings
 
 from mlservice.artifacts import Artifact, Store, open_store
 from mlservice.contracts import Contract
+from mlservice.demo.samples import demo_period
 from mlservice.local import LocalService, free_ports
-from mlservice.owner import RequestCode, demo_period, load_model_code, load_request_code
+from mlservice.owner import RequestCode, load_model_code, load_request_code
 from mlservice.pipeline import parse_period
 from mlservice.pipeline.run import make_executor, root_task, run_pipeline
 from mlservice.settings import Settings, load_settings

@@ -10,9 +10,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mlservice.demo.samples import Sample
     from mlservice.errors import InvalidRequest
     from mlservice.jobs.job import job
-    from mlservice.owner import Sample, Upstream
+    from mlservice.owner import Upstream
     from mlservice.pipeline import (
         DayParameter,
         HourParameter,
@@ -33,7 +34,7 @@ _HOMES = {
     "InvalidRequest": "mlservice.errors",
     "PeriodParameter": "mlservice.pipeline",
     "QualityChecks": "mlservice.quality",
-    "Sample": "mlservice.owner",
+    "Sample": "mlservice.demo.samples",
     "Task": "mlservice.pipeline",
     "ThreeHourParameter": "mlservice.pipeline",
     "Upstream": "mlservice.owner",

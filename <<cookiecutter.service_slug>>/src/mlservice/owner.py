@@ -11,7 +11,6 @@ import importlib
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -71,57 +70,34 @@ class Upstream:
     provider: str = ""
 
 
-@dataclass(frozen=True)
-class Sample:
-    """A real request whose outcome is known: what to call it, and what happened.
-
-    ``outcome`` is for the owner's ``prediction.reward``, where there is one.
-    """
-
-    title: str
-    request: dict[str, Any]
-    happened: str
-    outcome: Any = None
-
-
-@dataclass(frozen=True)
-class Rivals:
-    """What lets two models compete in the demo.
-
-    ``challenger`` are the parameters of the second model; ``reward(prediction, outcome)`` is what
-    an answer turned out to be worth.
-    """
-
-    challenger: Mapping[str, str]
-    reward: Callable[[dict[str, Any], Any], float]
-
-
 def load_request_code(package: str) -> RequestCode:
     """Load the owner's ``features`` and ``prediction``; raises ``OwnerError``."""
-    features = _module(package, "features")
-    names = _get(features, "FEATURES", 'FEATURES = ("hour", "distance")')
+    features = load_module(package, "features")
+    names = get_value(features, "FEATURES", 'FEATURES = ("hour", "distance")')
     if isinstance(names, str) or not all(isinstance(name, str) for name in names) or not names:
         raise OwnerError(f"{package}.features.FEATURES = {names!r}: give a tuple of names")
     if len(set(names)) != len(names):
         raise OwnerError(f"{package}.features.FEATURES = {names!r}: a name stands twice")
     return RequestCode(
         tuple(names),
-        _function(features, "features", "def features(request): ..."),
-        _function(_module(package, "prediction"), "respond", "def respond(score): ..."),
+        get_function(features, "features", "def features(request): ..."),
+        get_function(load_module(package, "prediction"), "respond", "def respond(score): ..."),
     )
 
 
 def load_model_code(package: str) -> ModelCode:
     """Load the owner's ``model`` and ``checks``; raises ``OwnerError``."""
-    model = _module(package, "model")
-    checks = _get(_module(package, "checks"), "CHECKS", "CHECKS = QualityChecks(low=0, high=1)")
+    model = load_module(package, "model")
+    checks = get_value(
+        load_module(package, "checks"), "CHECKS", "CHECKS = QualityChecks(low=0, high=1)"
+    )
     if not isinstance(checks, QualityChecks):
         raise OwnerError(
             f"{package}.checks.CHECKS is a {type(checks).__name__}: make it QualityChecks"
         )
     return ModelCode(
-        _function(model, "load", "def load(folder): ..."),
-        _function(model, "predict", "def predict(model, rows): ..."),
+        get_function(model, "load", "def load(folder): ..."),
+        get_function(model, "predict", "def predict(model, rows): ..."),
         checks,
     )
 
@@ -151,8 +127,8 @@ def load_upstreams(package: str) -> tuple[Upstream, ...]:
     """The owner's ``upstreams.UPSTREAMS``, empty without that module; raises ``OwnerError``."""
     if importlib.util.find_spec(f"{package}.upstreams") is None:
         return ()
-    found = _get(
-        _module(package, "upstreams"), "UPSTREAMS", 'UPSTREAMS = (Upstream("weather", ...),)'
+    found = get_value(
+        load_module(package, "upstreams"), "UPSTREAMS", 'UPSTREAMS = (Upstream("weather", ...),)'
     )
     where = f"{package}.upstreams.UPSTREAMS"
     if not isinstance(found, tuple) or not all(isinstance(item, Upstream) for item in found):
@@ -175,36 +151,14 @@ def load_upstreams(package: str) -> tuple[Upstream, ...]:
 
 def load_pipeline(package: str) -> type[Any]:
     """The owner's root task ``pipeline.Pipeline``; raises ``OwnerError``."""
-    task = _get(_module(package, "pipeline"), "Pipeline", "class Pipeline(Task): ...")
+    task = get_value(load_module(package, "pipeline"), "Pipeline", "class Pipeline(Task): ...")
     if not isinstance(task, type):
         raise OwnerError(f"{package}.pipeline.Pipeline is not a class: make it a Task")
     return task
 
 
-def load_samples(package: str) -> Callable[[datetime, int], Sequence[Sample]]:
-    """The owner's ``data.samples(after, count)``: real requests; raises ``OwnerError``."""
-    return _function(_module(package, "data"), "samples", "def samples(after, count): ...")
-
-
-def load_rivals(package: str) -> Rivals | None:
-    """The owner's ``pipeline.CHALLENGER`` and ``prediction.reward``; None where one is missing."""
-    challenger = getattr(_module(package, "pipeline"), "CHALLENGER", None)
-    reward = getattr(_module(package, "prediction"), "reward", None)
-    return Rivals(challenger, reward) if challenger is not None and callable(reward) else None
-
-
-def load_job_modules(package: str) -> None:
-    """Import the modules that declare jobs, so that they are known by name."""
-    for name in ("data", "training"):
-        _module(package, name)
-
-
-def demo_period(package: str) -> str:
-    """The owner's ``data.DEMO_PERIOD``, a period whose data are at hand; raises ``OwnerError``."""
-    return str(_get(_module(package, "data"), "DEMO_PERIOD", 'DEMO_PERIOD = "2013-10-07"'))
-
-
-def _module(package: str, name: str) -> ModuleType:
+def load_module(package: str, name: str) -> ModuleType:
+    """The owner's module ``name``; raises ``OwnerError`` if it is missing."""
     full = f"{package}.{name}"
     try:
         return importlib.import_module(full)
@@ -220,15 +174,17 @@ def _module(package: str, name: str) -> ModuleType:
         raise
 
 
-def _get(module: ModuleType, name: str, example: str) -> Any:
+def get_value(module: ModuleType, name: str, example: str) -> Any:
+    """What the owner's module calls ``name``; raises ``OwnerError`` with an ``example`` line."""
     if not hasattr(module, name):
         file = f"src/{module.__name__.replace('.', '/')}.py"
         raise OwnerError(f"{file} has no '{name}': add it, such as `{example}`")
     return getattr(module, name)
 
 
-def _function(module: ModuleType, name: str, example: str) -> Callable[..., Any]:
-    function = _get(module, name, example)
+def get_function(module: ModuleType, name: str, example: str) -> Callable[..., Any]:
+    """The owner's function ``name``; raises ``OwnerError`` with an ``example`` line."""
+    function = get_value(module, name, example)
     if not callable(function):
         raise OwnerError(f"{module.__name__}.{name} is not a function: write `{example}`")
     return function  # type: ignore[no-any-return]  # its own annotations are the owner's

@@ -12,8 +12,9 @@ from hypothesis import given
 from openapi_spec_validator import validate
 
 from mlservice.contracts import Contract, load_examples
+from mlservice.demo.samples import demo_period, load_samples
 from mlservice.local import LocalService
-from mlservice.owner import RequestCode, demo_period, load_samples
+from mlservice.owner import RequestCode
 from mlservice.pipeline import parse_period
 from mlservice.settings import Settings
 from mlservice.testing import messages

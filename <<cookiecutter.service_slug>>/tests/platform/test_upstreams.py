@@ -7,8 +7,9 @@ import numpy as np
 from hypothesis import given
 
 from mlservice.contracts import Contract
+from mlservice.demo.samples import demo_period, load_samples
 from mlservice.errors import InvalidRequest
-from mlservice.owner import RequestCode, Upstream, demo_period, load_samples, load_upstreams
+from mlservice.owner import RequestCode, Upstream, load_upstreams
 from mlservice.pipeline import parse_period
 from mlservice.protocol.packing import RowPacker
 from mlservice.settings import Settings

@@ -65,9 +65,9 @@ def _statistics(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _stand_ins(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from mlservice.testing.fake_upstreams import serve_stand_ins
+    from mlservice.demo.fake_upstreams import serve_fake_upstreams
 
-    serve_stand_ins(read_settings(environ), arguments.port)
+    serve_fake_upstreams(read_settings(environ), arguments.port)
     return 0
 
 

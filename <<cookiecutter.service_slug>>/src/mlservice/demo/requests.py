@@ -1,4 +1,4 @@
-"""Callers of the demo: many requests at a time, and the rewards that follow them."""
+"""Sends the demo's requests, many at a time, and the rewards that follow them."""
 
 from __future__ import annotations
 
@@ -8,30 +8,37 @@ from typing import Any
 
 import aiohttp
 
+from mlservice.demo.samples import Sample
 from mlservice.errors import MlserviceError
-from mlservice.owner import Sample
+from mlservice.progress import SILENT, Progress
 
-_AT_A_TIME = 16
+_MAX_AT_ONCE = 16
 
 
-async def ask_all(url: str, samples: Sequence[Sample], name: str = "") -> list[dict[str, Any]]:
-    """The answers to all samples, in their order; each is of a user and has an id by ``name``."""
-    limit = asyncio.Semaphore(_AT_A_TIME)
+async def predict_all(
+    url: str, samples: Sequence[Sample], name: str = "", progress: Progress = SILENT
+) -> list[dict[str, Any]]:
+    """The predictions for all samples, in their order.
+
+    Each request is of another user; ``name`` begins the ids of users and requests.
+    """
+    limit = asyncio.Semaphore(_MAX_AT_ONCE)
     async with aiohttp.ClientSession() as session:
 
-        async def ask(number: int, sample: Sample) -> dict[str, Any]:
+        async def predict(number: int, sample: Sample) -> dict[str, Any]:
             headers = {"X-Request-Id": f"{name}-{number}", "X-User-Id": f"user-{name}-{number}"}
             async with limit:
-                return await _post(
-                    session, f"{url}/v1/predict", sample.request, sample.title, headers
-                )
+                path = f"{url}/v1/predict"
+                answer = await _post(session, path, sample.request, sample.title, headers)
+            progress.advance()
+            return answer
 
-        return await asyncio.gather(*(ask(n, sample) for n, sample in enumerate(samples)))
+        return await asyncio.gather(*(predict(n, sample) for n, sample in enumerate(samples)))
 
 
-async def reward_all(url: str, rewards: Sequence[tuple[str, float]]) -> None:
-    """Say what answers turned out to be worth, each by its request's id."""
-    limit = asyncio.Semaphore(_AT_A_TIME)
+async def send_rewards(url: str, rewards: Sequence[tuple[str, float]]) -> None:
+    """Send the rewards of predictions, each by the id of its request."""
+    limit = asyncio.Semaphore(_MAX_AT_ONCE)
     async with aiohttp.ClientSession() as session:
 
         async def send(request_id: str, reward: float) -> None:
@@ -51,6 +58,6 @@ async def _post(
             return answer
     faults = [f"{f['field']} = {f['value']}: {f['rule']}" for f in answer["faults"]]
     raise MlserviceError(
-        f"'{title}' (data.py, samples) got {answer['status']}: "
+        f"'{title}' (data.py, samples) was refused with {answer['status']}: "
         f"{'; '.join([answer['detail'], *faults])}; the gateway's log may say more"
     )

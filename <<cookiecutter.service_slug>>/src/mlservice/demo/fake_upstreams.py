@@ -1,4 +1,4 @@
-"""A server that answers for all upstreams, by what the owner has them say (``stand_in``)."""
+"""A server in place of all upstreams, which answers what the owner's ``stand_in`` returns."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from mlservice.address import listen
+from mlservice.demo.samples import demo_period, load_samples
 from mlservice.errors import OwnerError
-from mlservice.owner import Upstream, demo_period, load_samples, load_upstreams
+from mlservice.owner import Upstream, load_upstreams
 from mlservice.pipeline import parse_period
 from mlservice.settings import Settings
 
 
-def serve_stand_ins(settings: Settings, port: int) -> None:
-    """Serve until SIGTERM or SIGINT; raises ``OwnerError`` where there is no upstream."""
+def serve_fake_upstreams(settings: Settings, port: int) -> None:
+    """Serve until SIGTERM or SIGINT; raises ``OwnerError`` if there is no upstream."""
     upstreams = load_upstreams(settings.service.package)
     if not upstreams:
         raise OwnerError(
-            f"src/{settings.service.package}/upstreams.py names no upstream, so there is nothing "
-            "to answer for"
+            f"src/{settings.service.package}/upstreams.py names no upstream, so there is none to "
+            "fake"
         )
     _try_all(settings, upstreams)
     with listen("stand-ins", "127.0.0.1", port, "by --port") as listener:
@@ -39,7 +40,7 @@ def make_app(upstreams: Sequence[Upstream]) -> Starlette:
 
 
 def _try_all(settings: Settings, upstreams: Sequence[Upstream]) -> None:
-    """Ask each once, so that what it must read first is read."""
+    """Ask each upstream once, so that it has read its data before the first request."""
     package = settings.service.package
     period = parse_period(demo_period(package), settings.pipeline.retrain_every)
     for sample in load_samples(package)(period, 1):
@@ -53,7 +54,7 @@ def _answer(upstream: Upstream) -> Callable[[Request], Any]:
     def answer(request: Request) -> JSONResponse:
         found = upstream.stand_in(dict(request.query_params))
         if found is None:
-            return JSONResponse({"detail": "nothing is known of that"}, 404)
+            return JSONResponse({"detail": "stand_in returned nothing for these parameters"}, 404)
         return JSONResponse(found)
 
     return answer
