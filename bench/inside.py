@@ -12,8 +12,10 @@ from pathlib import Path
 import lightgbm
 import numpy as np
 
-from mlservice.cli.common import find_model, read_settings
-from mlservice.owner import demo_period, load_request_code, load_samples
+from mlservice.demo.samples import demo_period, load_samples
+from mlservice.models.selection import LATEST, find_model
+from mlservice.owner import load_request_code
+from mlservice.settings import load_settings
 
 _MOST_REQUESTS = 4000
 
@@ -23,9 +25,9 @@ def main(folder: Path) -> None:
 
     The expected answer is what LightGBM itself says for the features of the request.
     """
-    settings = read_settings(os.environ)
+    settings = load_settings(Path.cwd(), os.environ)
     package = settings.service.package
-    with find_model(settings, "latest").files() as model:
+    with find_model(settings, LATEST).files() as model:
         shutil.copytree(model, folder / "model")
     after = datetime.fromisoformat(demo_period(package))
     requests = [sample.request for sample in load_samples(package)(after, _MOST_REQUESTS)]

@@ -16,11 +16,11 @@ import lightgbm
 import numpy as np
 import orjson
 
-from mlservice.cli.common import read_settings
 from mlservice.contracts import Contract, parse
 from mlservice.owner import load_request_code
 from mlservice.protocol import predict_pb2
 from mlservice.protocol.packing import RowPacker, pack_timeouts, unpack_rows
+from mlservice.settings import load_settings
 
 _ROWS = 16
 
@@ -35,7 +35,7 @@ def main(folder: Path) -> None:
 
 
 def _gateway(bodies: list[bytes]) -> Iterator[tuple[str, Callable[[], Any], int]]:
-    settings = read_settings(os.environ)
+    settings = load_settings(Path.cwd(), os.environ)
     side = load_request_code(settings.service.package)
     request = Contract.load(settings.contracts / "request.schema.json")
     response = Contract.load(settings.contracts / "response.schema.json")
@@ -56,7 +56,7 @@ def _gateway(bodies: list[bytes]) -> Iterator[tuple[str, Callable[[], Any], int]
 
 
 def _worker(folder: Path, bodies: list[bytes]) -> Iterator[tuple[str, Callable[[], Any], int]]:
-    side = load_request_code(read_settings(os.environ).service.package)
+    side = load_request_code(load_settings(Path.cwd(), os.environ).service.package)
     matrix = np.array([side.features(parse(body)) for body in bodies[:_ROWS]], dtype=np.float64)
     data = _call([matrix.tobytes()])
     booster = lightgbm.Booster(model_file=folder / "model" / "model.txt")

@@ -11,15 +11,15 @@ import json
 import os
 from pathlib import Path
 
-from mlservice.cli.common import find_model
 from mlservice.local import LocalService, Other, find_ports
+from mlservice.models.selection import LATEST, find_model
 from mlservice.settings import load_settings
 
 
 def main() -> None:
     """Serve the latest model of the service in this folder until it is stopped."""
     settings = load_settings(Path.cwd(), os.environ)
-    model = find_model(settings, "latest").uri
+    model = find_model(settings, LATEST).uri
     port, *more = find_ports(int(os.environ.get("BENCH_WORKERS", "1")))
     others = {"stand-ins": Other(("serve", "stand-ins", "--port", port), place=f"127.0.0.1:{port}")}
     for each in more:

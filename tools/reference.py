@@ -6,12 +6,15 @@ A page that is written by hand beside the code is wrong after a month. `make lin
 from __future__ import annotations
 
 import argparse
-import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mlservice.cli.main import make_parser
+import typer
+
+from mlservice.cli.group import HELP_WIDTH
+from mlservice.cli.main import PROGRAM, make_command
 from tools.pages.events import events_page
 from tools.pages.exit_codes import exit_codes_page
 from tools.pages.metrics import metrics_page
@@ -25,6 +28,14 @@ COMMANDS = """# Commands
 `make help` lists what people use every day. These commands call the command `mlservice`
 (`.venv/bin/mlservice`), which ends with one of the [exit codes](exit-codes.md).
 
+`mlservice` alone, or a group such as `mlservice pipeline`, lists its commands; `--help` explains
+one, with an example. Commands that list or show something print JSON with `--json`. Tables and
+progress bars are for terminals: in a pipe each row is one line, however long, and nothing is
+coloured. `NO_COLOR=1` switches colour off on terminals too.
+
+`.venv/bin/mlservice --install-completion` installs completion for your shell. Open a new shell
+afterwards, with `.venv/bin` on its `PATH`.
+
 Made from the commands' own help.
 """
 
@@ -34,7 +45,6 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description="make the reference pages")
     parser.add_argument("--check", action="store_true", help="only compare, exit 1 on a difference")
     check: bool = parser.parse_args(argv).check
-    os.environ["COLUMNS"] = "96"
     stale = [file for file, text in pages().items() if _differs(file, text)]
     for file in stale:
         if check:
@@ -63,20 +73,22 @@ def _differs(file: Path, text: str) -> bool:
 
 def commands_page() -> str:
     """The page on commands: the help text of each."""
-    pages = [COMMANDS]
-    for title, parser in _leaves("mlservice", make_parser()):
-        pages.append(f"## {title}\n\n```text\n{parser.format_help().rstrip()}\n```\n")
-    return "\n".join(pages)
+    pages = [
+        f"## {context.command_path}\n\n```text\n{context.get_help()}\n```\n"
+        for context in _leaves(make_command(), PROGRAM, None)
+    ]
+    return "\n".join([COMMANDS, *pages])
 
 
-def _leaves(title: str, parser: argparse.ArgumentParser) -> list[tuple[str, Any]]:
-    groups = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
-    if not groups:
-        return [(title, parser)]
-    found = []
-    for name, child in groups[0].choices.items():
-        found += _leaves(f"{title} {name}", child)
-    return found
+def _leaves(command: Any, name: str, above: typer.Context | None) -> Iterator[typer.Context]:
+    """All commands below ``command`` that have none below them, as their help needs them."""
+    settings = {**command.context_settings, "terminal_width": HELP_WIDTH}
+    context = typer.Context(command, info_name=name, parent=above, **settings)
+    below = getattr(command, "commands", {})
+    for child, each in below.items():
+        yield from _leaves(each, child, context)
+    if not below:
+        yield context
 
 
 if __name__ == "__main__":

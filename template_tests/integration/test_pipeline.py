@@ -99,8 +99,10 @@ def test_the_latest_model_is_none_of_a_comparison(toy: Toy) -> None:
 
 _LATEST = """
 import os
-from mlservice.cli.common import find_model, read_settings
-print(find_model(read_settings(os.environ), "latest").uri)
+from pathlib import Path
+from mlservice.models.selection import LATEST, find_model
+from mlservice.settings import load_settings
+print(find_model(load_settings(Path.cwd(), os.environ), LATEST).uri)
 """
 
 

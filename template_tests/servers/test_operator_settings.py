@@ -63,9 +63,7 @@ def test_a_toggle_is_set_killed_and_set_again_and_its_history_is_kept(toy: Toy) 
         "defaultVariant": "off",
         "targeting": {"fractional": [["on", 100], ["off", 99900]]},
     }
-    assert "was like that already" in run(
-        toy, "toggles", "set", "new", "--percent", "0.1", *why, "again"
-    )
+    assert "is unchanged" in run(toy, "toggles", "set", "new", "--percent", "0.1", *why, "again")
     run(toy, "toggles", "set", "ab", "--split", "control=50,treatment=50", *why, "a test")
     run(toy, "toggles", "off", "new", "--by", "bob", "--why", "it burns")
     listed = run(toy, "toggles", "list")
@@ -156,7 +154,7 @@ def test_a_client_is_let_in_by_a_token_that_is_kept_nowhere_and_shut_out(toy: To
     }
     assert "50" in run(toy, "clients", "list")
     run(toy, "clients", "remove", "shop", "--why", "gone")
-    assert "was like that already" in run(toy, "clients", "remove", "shop", "--why", "again")
+    assert "is unchanged" in run(toy, "clients", "remove", "shop", "--why", "again")
     assert clients.read() == "{}"  # nobody is let in: not the same as no clients at all
     assert token not in run(toy, "clients", "history")
     assert len(run(toy, "clients", "history", "nobody").splitlines()) == 1

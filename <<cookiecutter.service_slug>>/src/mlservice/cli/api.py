@@ -1,57 +1,86 @@
-"""``mlservice api show|changes``: what the service promises, and what changed of it."""
+"""``mlservice api show|changes``: what the service promises, and what changed in it."""
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
-from mlservice.cli.common import read_settings, table
+import typer
+
+from mlservice.cli.group import CommandGroup, environ_of, settings_of
+from mlservice.cli.options import JsonOption
+from mlservice.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
     from mlservice.api import Comparison
 
-
-def add_parser(verbs: Any) -> None:
-    """Add the verb to the command line."""
-    parser = verbs.add_parser("api", help="show what the service promises, and what changed of it")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    show = commands.add_parser("show", help="print the OpenAPI document")
-    show.set_defaults(run=_show)
-    text = "compare the contracts with the last release's; fails where a change breaks others"
-    changes = commands.add_parser("changes", help=text)
-    changes.add_argument("--since", metavar="TAG", help="the release to compare with (the last)")
-    changes.set_defaults(run=_changes)
+commands = CommandGroup("Show the service's API, and what changed in it.")
 
 
-def _show(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
+@commands.command("show", example="mlservice api show")
+def show(context: typer.Context, as_json: JsonOption = False) -> None:  # noqa: ARG001  # it is JSON
+    """Print the OpenAPI document.
+
+    It is JSON with and without --json.
+    """
     from mlservice.gateway.openapi import read_document
 
-    print(json.dumps(read_document(read_settings(environ)), indent=2, ensure_ascii=False))
-    return 0
+    print_json(read_document(settings_of(context)))
 
 
-def _changes(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+@commands.command("changes", example="mlservice api changes --since v1.2.0")
+def changes(
+    context: typer.Context,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="TAG", help="The release to compare with (default: the last)."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare the contracts with those of the last release.
+
+    Fails with 1 if a change breaks clients and the version does not say so.
+    """
     from mlservice.api import compare_with_release
 
-    folder = read_settings(environ).folder
-    found = compare_with_release(folder, environ, arguments.since)
-    print(_report(found))
-    return 0 if found.allowed else 1
+    found = compare_with_release(settings_of(context).folder, environ_of(context), since)
+    if as_json:
+        print_json(_as_dict(found))
+    else:
+        _print_report(found)
+    if not found.allowed:
+        raise typer.Exit(1)
 
 
-def _report(found: Comparison) -> str:
+def _as_dict(found: Comparison) -> dict[str, Any]:
+    return {
+        "since": found.since or None,
+        "version": found.version,
+        "allowed": found.allowed,
+        "breaking": found.breaking,
+        "changes": [
+            {"contract": f"{side}.schema.json", **asdict(change)}
+            for side, changes in found.changes.items()
+            for change in changes
+        ],
+        "new": [f"{side}.schema.json" for side in found.new],
+    }
+
+
+def _print_report(found: Comparison) -> None:
     if not found.since:
-        return "there is no release yet (no tag such as v0.1.0): nothing is promised to anybody"
+        print("there is no release yet (no tag such as v0.1.0), so nothing is promised yet")
+        return
     rows = [
         (f"{side}.schema.json", change.place, change.what, _verdict(change.breaks))
         for side, changes in found.changes.items()
         for change in changes
     ]
-    lines = [table(("contract", "place", "change", "verdict"), rows)] if rows else []
-    lines += [f"{side}.schema.json is new since {found.since}" for side in found.new]
-    return "\n".join([*lines, _conclusion(found)])
+    if rows:
+        print_table(("contract", "place", "change", "verdict"), rows)
+    for side in found.new:
+        print(f"{side}.schema.json is new since {found.since}")
+    print(_conclusion(found))
 
 
 def _verdict(breaks: str) -> str:
@@ -61,7 +90,7 @@ def _verdict(breaks: str) -> str:
 def _conclusion(found: Comparison) -> str:
     step = f"{found.since} -> {found.version}"
     if not found.breaking:
-        return f"{step}: nobody who relies on {found.since} is broken"
+        return f"{step}: no client of {found.since} breaks"
     if found.allowed:
         return f"{step}: breaking changes, as the version says"
     return (

@@ -2,52 +2,113 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
-from mlservice.artifacts import Artifact, Store, list_artifacts, open_artifact
-from mlservice.artifacts.artifact import relative_path
-from mlservice.cli.common import read_settings, settings_store, table
+import typer
 
+from mlservice.cli.group import CommandGroup, settings_of
+from mlservice.cli.options import JsonOption
+from mlservice.cli.output import print_json, print_table
 
-def add_parser(verbs: Any) -> None:
-    """Add the verb to the command line."""
-    parser = verbs.add_parser("artifacts", help="list artifacts, or show one with its lineage")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    listing = commands.add_parser("list", help="all complete artifacts, the oldest first")
-    listing.add_argument("--task", help="only those of this task")
-    listing.set_defaults(run=_list)
-    show = commands.add_parser("show", help="parameters, metrics, files and lineage of one")
-    show.add_argument("uri", metavar="URI", help="as `artifacts list` shows it")
-    show.set_defaults(run=_show)
+if TYPE_CHECKING:
+    from mlservice.artifacts import Artifact, Store
+
+commands = CommandGroup("List data sets and models, or show one with its lineage.")
 
 
-def _list(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    settings = read_settings(environ)
-    store = settings_store(settings)
+@commands.command("list", example="mlservice artifacts list --task Train")
+def list_all(
+    context: typer.Context,
+    task: Annotated[
+        str | None, typer.Option(metavar="TASK", help="List only the artifacts of this task.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List all complete artifacts, the oldest first."""
+    from mlservice.artifacts import list_artifacts, open_service_store
+
+    settings = settings_of(context)
+    store = open_service_store(settings)
     found = list_artifacts(store, settings.service.name)
-    rows = [
-        (
-            f"{artifact.manifest.created:%Y-%m-%d %H:%M:%S}",
-            artifact.manifest.task,
-            _pairs(artifact.manifest.parameters),
-            _pairs({name: f"{v:.4g}" for name, v in artifact.manifest.metrics.items()}),
-            artifact.uri,
-        )
-        for artifact in found
-        if arguments.task in (None, artifact.manifest.task)
-    ]
-    if rows:
-        print(table(("created (UTC)", "task", "parameters", "metrics", "uri"), rows))
+    chosen = [artifact for artifact in found if task in (None, artifact.manifest.task)]
+    if as_json:
+        print_json([_summary(artifact) for artifact in chosen])
+    elif chosen:
+        header = ("created (UTC)", "task", "parameters", "metrics", "uri")
+        print_table(header, [_row(artifact) for artifact in chosen])
     else:
-        print(f"no artifacts in {store.root} yet: run `mlservice pipeline run`")
-    return 0
+        print(_none_found(store.root, task, found))
 
 
-def _show(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    store = settings_store(read_settings(environ))
-    artifact = open_artifact(store, relative_path(store, arguments.uri))
+@commands.command(
+    "show", example="mlservice artifacts show file:///srv/artifacts/flights/Train/code=..."
+)
+def show(
+    context: typer.Context,
+    uri: Annotated[str, typer.Argument(metavar="URI", help="As `artifacts list` shows it.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Show one artifact with its files and its lineage."""
+    from mlservice.artifacts import open_artifact, open_service_store
+    from mlservice.artifacts.artifact import relative_path
+
+    store = open_service_store(settings_of(context))
+    artifact = open_artifact(store, relative_path(store, uri))
+    if as_json:
+        print_json({**_details(artifact), "lineage": _tree(store, artifact)})
+    else:
+        _print_details(artifact)
+        print("\nlineage")
+        print("\n".join(_lineage(_tree(store, artifact), 1)))
+
+
+def _none_found(root: str, task: str | None, found: Sequence[Artifact]) -> str:
+    if not found:
+        return f"no artifacts in {root} yet: run `mlservice pipeline run`"
+    tasks = ", ".join(sorted({artifact.manifest.task for artifact in found}))
+    return f"no artifacts of --task {task} in {root}: there are some of {tasks}"
+
+
+def _row(artifact: Artifact) -> tuple[str, ...]:
+    manifest = artifact.manifest
+    return (
+        f"{manifest.created:%Y-%m-%d %H:%M:%S}",
+        manifest.task,
+        _pairs(manifest.parameters),
+        _pairs({name: f"{value:.4g}" for name, value in manifest.metrics.items()}),
+        artifact.uri,
+    )
+
+
+def _summary(artifact: Artifact) -> dict[str, Any]:
+    manifest = artifact.manifest
+    return {
+        "uri": artifact.uri,
+        "task": manifest.task,
+        "created": manifest.created.isoformat(),
+        "parameters": dict(manifest.parameters),
+        "metrics": dict(manifest.metrics),
+    }
+
+
+def _details(artifact: Artifact) -> dict[str, Any]:
+    manifest = artifact.manifest
+    files = {
+        name: {"size": entry.size, "sha256": entry.sha256} for name, entry in manifest.files.items()
+    }
+    return {
+        **_summary(artifact),
+        "job": manifest.job,
+        "seconds": manifest.seconds,
+        "code": manifest.code,
+        "git_commit": manifest.git_commit,
+        "environment": dict(manifest.environment),
+        "files": files,
+    }
+
+
+def _print_details(artifact: Artifact) -> None:
     manifest = artifact.manifest
     print(f"uri         {artifact.uri}")
     print(f"task        {manifest.task} (job {manifest.job}, {manifest.seconds:.1f} s)")
@@ -64,21 +125,35 @@ def _show(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     print("\nfiles")
     for name, entry in manifest.files.items():
         print(f"  {name:<20}  {entry.size:>10} bytes  sha256 {entry.sha256}")
-    print("\nlineage")
-    print("\n".join(_lineage(store, artifact, 1)))
-    return 0
 
 
-def _lineage(store: Store, artifact: Artifact, depth: int) -> Iterator[str]:
+def _tree(store: Store, artifact: Artifact) -> dict[str, Any]:
+    """The artifact and, below it, all that it was made from."""
+    from mlservice.artifacts import open_artifact
+    from mlservice.artifacts.artifact import relative_path
+
     manifest = artifact.manifest
-    yield f"{'  ' * depth}{manifest.task}({_pairs(manifest.parameters)})  {artifact.uri}"
-    for uris in manifest.inputs.values():
-        for uri in uris:
-            yield from _lineage(store, open_artifact(store, relative_path(store, uri)), depth + 1)
-    if not manifest.inputs:
+    return {
+        "task": manifest.task,
+        "parameters": dict(manifest.parameters),
+        "uri": artifact.uri,
+        "environment": dict(manifest.environment),
+        "inputs": [
+            _tree(store, open_artifact(store, relative_path(store, uri)))
+            for uris in manifest.inputs.values()
+            for uri in uris
+        ],
+    }
+
+
+def _lineage(tree: Mapping[str, Any], depth: int) -> Iterator[str]:
+    yield f"{'  ' * depth}{tree['task']}({_pairs(tree['parameters'])})  {tree['uri']}"
+    for below in tree["inputs"]:
+        yield from _lineage(below, depth + 1)
+    if not tree["inputs"]:
         versions = {
             name: version
-            for name, version in manifest.environment.items()
+            for name, version in tree["environment"].items()
             if name not in ("python", "platform")
         }
         yield f"{'  ' * (depth + 1)}raw data, read with {_pairs(versions)}"

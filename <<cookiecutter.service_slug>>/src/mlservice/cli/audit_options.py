@@ -1,75 +1,94 @@
-"""What the verbs that change Consul's controls share: who, why, and the table of changes."""
+"""What commands that change operator settings share: who changes it, why, and the history."""
 
 from __future__ import annotations
 
-import argparse
 import getpass
+import json
 import socket
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from mlservice.cli.common import read_settings, table
+import typer
+
+from mlservice.cli.group import environ_of, settings_of
+from mlservice.cli.output import print_json, print_table
 from mlservice.errors import SettingsError
-from mlservice.settings import Settings
 
 if TYPE_CHECKING:
     from mlservice.deploy.operator_settings import Change, Control
 
-_LONGEST = 100
+_MAX_SHOWN = 100
+
+ReasonOption = Annotated[
+    str, typer.Option("--why", metavar="REASON", help="The reason, for the history.")
+]
+AuthorOption = Annotated[
+    str | None,
+    typer.Option(
+        "--by", metavar="NAME", help="Who changes it (default: GITLAB_USER_EMAIL, else you)."
+    ),
+]
 
 
-def open_control(settings: Settings, environ: Mapping[str, str], name: str) -> Control:
-    """The control ``name`` of this service, in the Consul of the settings."""
+def open_control(context: typer.Context, name: str) -> Control:
+    """The operator setting ``name`` of this service, in Consul."""
     from mlservice.cluster import open_consul
     from mlservice.deploy.operator_settings import Control
 
-    return Control(open_consul(settings.consul, environ), settings.service.name, name)
+    settings = settings_of(context)
+    consul = open_consul(settings.consul, environ_of(context))
+    return Control(consul, settings.service.name, name)
 
 
-def add_reason(parser: argparse.ArgumentParser) -> None:
-    """Ask for ``--why`` and ``--by``."""
-    parser.add_argument("--why", required=True, help="the reason, for the history")
-    parser.add_argument("--by", help="who changes it (default: GITLAB_USER_EMAIL, or you)")
-
-
-def add_history(commands: Any, name: str, *, of_one: bool = True) -> None:
-    """Add the verb that shows the changes of the control ``name``, ``of_one`` thing or of all."""
-
-    def run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-        changes = open_control(read_settings(environ), environ, name).history()
-        print(_history_table([c for c in changes if arguments.name in (None, c.what)]))
-        return 0
-
-    past = commands.add_parser("history", help="who changed what, when and why")
-    past.set_defaults(run=run, name=None)
-    if of_one:
-        past.add_argument("name", metavar="NAME", nargs="?")
-
-
-def who(arguments: argparse.Namespace, environ: Mapping[str, str]) -> str:
-    """Who makes the change."""
-    if named := arguments.by or environ.get("GITLAB_USER_EMAIL"):
-        return str(named)
+def author(given: str | None, environ: Mapping[str, str]) -> str:
+    """Who makes the change; raises ``SettingsError`` if that is unknown."""
+    if named := given or environ.get("GITLAB_USER_EMAIL"):
+        return named
     try:
         return f"{getpass.getuser()}@{socket.gethostname()}"
     except (KeyError, OSError):  # a container whose user has no name
-        raise SettingsError("who changes it? Say so by --by") from None
+        raise SettingsError("--by is missing, and the user has no name: give --by NAME") from None
 
 
-def changed(what: str, done: bool) -> int:
-    """Say whether something changed; the exit code."""
-    print(f"{what}  {'is set' if done else 'was like that already'}")
-    return 0
+def print_change(what: str, *, changed: bool) -> None:
+    """Say whether the setting changed."""
+    print(f"{what}  {'is set' if changed else 'is unchanged'}")
 
 
-def _history_table(changes: Sequence[Change]) -> str:
-    """One line for each change, the newest first."""
-    rows = [
+def print_history(context: typer.Context, setting: str, name: str | None, *, as_json: bool) -> None:
+    """Print the changes of an operator setting, or of one ``name`` in it, the newest first."""
+    changes = [
+        change for change in open_control(context, setting).history() if name in (None, change.what)
+    ]
+    if as_json:
+        print_json([_as_dict(change) for change in changes])
+    else:
+        print_table(("at (UTC)", "by", "what", "why", "from then on"), _rows(changes))
+
+
+def _rows(changes: Sequence[Change]) -> list[tuple[str, ...]]:
+    return [
         (f"{change.at:%Y-%m-%d %H:%M:%S}", change.by, change.what, change.why, _short(change.text))
         for change in changes
     ]
-    return table(("at (UTC)", "by", "what", "why", "from then on"), rows)
+
+
+def _as_dict(change: Change) -> dict[str, Any]:
+    return {
+        "at": change.at.isoformat(),
+        "by": change.by,
+        "name": change.what,
+        "why": change.why,
+        "value": _decoded(change.text),
+    }
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"

@@ -2,77 +2,104 @@
 
 from __future__ import annotations
 
-import argparse
-import secrets
-from collections.abc import Mapping
-from typing import Any
+from typing import Annotated
 
-from mlservice.cli.audit_options import add_history, add_reason, changed, open_control, who
-from mlservice.cli.common import read_settings, table
-from mlservice.errors import SettingsError
+import typer
 
-_TOKEN_BYTES = 32
+from mlservice.cli.audit_options import (
+    AuthorOption,
+    ReasonOption,
+    author,
+    open_control,
+    print_change,
+    print_history,
+)
+from mlservice.cli.group import CommandGroup, environ_of
+from mlservice.cli.options import JsonOption, number, whole_number
+from mlservice.cli.output import print_json, print_table
 
+commands = CommandGroup("Choose who may send requests, and how many.")
 
-def add_parser(verbs: Any) -> None:
-    """Add the verb to the command line."""
-    parser = verbs.add_parser("clients", help="who may ask the gateways, and how often")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    listing = commands.add_parser("list", help="all of them")
-    listing.set_defaults(run=_list)
-    add = commands.add_parser("add", help="let one in, and print its token, which is kept nowhere")
-    add.add_argument(
-        "--per-second", type=float, metavar="N", help="requests that one gateway takes"
-    )
-    add.add_argument("--burst", type=int, metavar="N", help="... and at once (default: a second's)")
-    add.set_defaults(run=_add)
-    remove = commands.add_parser("remove", help="shut one out")
-    remove.set_defaults(run=_remove)
-    for command in (add, remove):
-        command.add_argument("name", metavar="NAME")
-        add_reason(command)
-    add_history(commands, "clients")
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The client's name.")]
 
 
-def _list(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
+@commands.command("list", example="mlservice clients list")
+def list_all(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List all clients.
+
+    Their tokens are not shown: they are stored nowhere.
+    """
     from mlservice.deploy.operator_settings import read_clients
 
-    clients = read_clients(open_control(read_settings(environ), environ, "clients"))
-    if clients is None:
-        print("none: everybody is let in, unless [access] required = true")
-        return 0
-    rows = [
-        (name, "any" if c.per_second is None else f"{c.per_second:g}", c.token_sha256[:12])
-        for name, c in sorted(clients.items())
-    ]
-    print(table(("client", "per second", "SHA-256 of its token"), rows))
-    return 0
+    clients = read_clients(open_control(context, "clients"))
+    if as_json:
+        found = sorted((clients or {}).items())
+        print_json([{"name": name, **client.model_dump(mode="json")} for name, client in found])
+    elif clients is None:
+        print("none: everybody may send requests, unless [access] required = true")
+    else:
+        rows = [
+            (name, "any" if c.per_second is None else f"{c.per_second:g}", c.token_sha256[:12])
+            for name, c in sorted(clients.items())
+        ]
+        print_table(("client", "per second", "SHA-256 of its token"), rows)
 
 
-def _add(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+@commands.command(
+    "add", example='mlservice clients add shop --per-second 50 --why "the new web shop"'
+)
+def add(
+    context: typer.Context,
+    name: NameArgument,
+    why: ReasonOption,
+    per_second: Annotated[
+        float | None,
+        typer.Option(
+            metavar="N", parser=number(), help="Requests each second that one gateway accepts."
+        ),
+    ] = None,
+    burst: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            parser=whole_number(1),
+            help="Requests that it accepts at once (default: as many as in a second).",
+        ),
+    ] = None,
+    by: AuthorOption = None,
+) -> None:
+    """Allow a client, and print its token.
+
+    The token is stored nowhere, so pass it on at once.
+    """
     from mlservice.deploy.operator_settings import set_client
-    from mlservice.live import Client, digest
+    from mlservice.live import new_client
 
-    token = secrets.token_urlsafe(_TOKEN_BYTES)
-    try:
-        client = Client(
-            token_sha256=digest(token.encode()),
-            per_second=arguments.per_second,
-            burst=arguments.burst,
-        )
-    except ValueError as error:
-        raise SettingsError(
-            f"--per-second {arguments.per_second} --burst {arguments.burst}: give numbers above 0"
-        ) from error
-    control = open_control(read_settings(environ), environ, "clients")
-    set_client(control, arguments.name, client, who(arguments, environ), arguments.why)
-    print(f"{arguments.name} may send: Authorization: Bearer {token}")
-    return 0
+    client, token = new_client(per_second, burst)
+    control = open_control(context, "clients")
+    set_client(control, name, client, author(by, environ_of(context)), why)
+    print(f"{name} may send: Authorization: Bearer {token}")
 
 
-def _remove(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+@commands.command("remove", example='mlservice clients remove shop --why "its token leaked"')
+def remove(
+    context: typer.Context, name: NameArgument, why: ReasonOption, by: AuthorOption = None
+) -> None:
+    """Refuse a client from now on."""
     from mlservice.deploy.operator_settings import set_client
 
-    control = open_control(read_settings(environ), environ, "clients")
-    done = set_client(control, arguments.name, None, who(arguments, environ), arguments.why)
-    return changed(arguments.name, done)
+    control = open_control(context, "clients")
+    changed = set_client(control, name, None, author(by, environ_of(context)), why)
+    print_change(name, changed=changed)
+
+
+@commands.command("history", example="mlservice clients history shop")
+def history(
+    context: typer.Context,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Only the changes of this client.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show who changed the clients, when and why."""
+    print_history(context, "clients", name, as_json=as_json)

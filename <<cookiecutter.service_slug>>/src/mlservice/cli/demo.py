@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated
 
-from mlservice.cli.common import read_settings, table
-from mlservice.demo.run import run_demo
-from mlservice.observe.logs import log_as_text
-from mlservice.progress import SILENT
+import typer
 
-
-def add_parser(verbs: Any) -> None:
-    """Add the verb to the command line."""
-    parser = verbs.add_parser("demo", help="train, serve, predict real cases and show the result")
-    parser.add_argument("--keep", action="store_true", help="leave it running until Ctrl-C")
-    parser.set_defaults(run=_run)
+from mlservice.cli.group import environ_of, settings_of
+from mlservice.cli.output import plain_table
+from mlservice.cli.progress import show_progress
 
 
-def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+def demo(
+    context: typer.Context,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave it running until Ctrl-C.")] = False,
+) -> None:
+    """Train, serve and predict real cases on this machine.
+
+    With a second model, an A/B test and a bandit follow.
+    """
+    from mlservice.demo.run import run_demo
+    from mlservice.observe.logs import log_as_text
+
     log_as_text()
-    run_demo(read_settings(environ), environ, _Printed(), SILENT, keep=arguments.keep)
-    return 0
+    with show_progress() as progress:
+        run_demo(settings_of(context), environ_of(context), _Printed(), progress, keep=keep)
 
 
 class _Printed:
@@ -35,7 +38,7 @@ class _Printed:
         print(f"  {text}", flush=True)
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        for line in table(header, rows).splitlines():
+        for line in plain_table(header, rows).splitlines():
             print(f"  {line}", flush=True)
 
     def command(self, text: str) -> None:

@@ -2,158 +2,259 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from mlservice.cli.common import pair, read_settings, table
-from mlservice.cli.deploy_jobs import REFUSED, check, open_clusters, register, variables
-from mlservice.errors import ClusterError
-from mlservice.settings import Settings
+import typer
+
+from mlservice.cli.group import CommandGroup, environ_of, settings_of
+from mlservice.cli.options import JsonOption, read_pairs
+from mlservice.cli.output import print_json, print_table
+from mlservice.errors import ClusterError, SettingsError
 
 if TYPE_CHECKING:
     from mlservice.cluster import Nomad
+    from mlservice.deploy.plan import Clusters
+    from mlservice.deploy.register import Row
+    from mlservice.settings import Settings
 
+commands = CommandGroup("Put the service on its clusters, and see how it runs.")
+
+_REFUSED = ClusterError.exit_code
 _LOG_BYTES = 20_000
 
-
-def add_parser(verbs: Any) -> None:
-    """Add the verb to the command line."""
-    parser = verbs.add_parser("deploy", help="put the service on its clusters, and look after it")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    command = commands.add_parser(
-        "register", help="register all jobs and Consul keys; what is there already is left alone"
-    )
-    _environment(command)
-    command.add_argument("--dry-run", action="store_true", help="only show what would change")
-    command.add_argument(
-        "--only", choices=("batch", "services"), help="the jobs of one cluster alone"
-    )
-    command.add_argument(
-        "--overwrite-keys",
-        action="store_true",
-        help="set Consul keys that exist to their first value",
-    )
-    command.set_defaults(run=register)
-
-    command = commands.add_parser(
-        "check", help="parse the jobs with every var file, without a cluster, for Nomad 1.6 and 2.0"
-    )
-    command.set_defaults(run=check)
-
-    dispatch = commands.add_parser("dispatch", help="start a parameterized job, such as pipeline")
-    dispatch.add_argument("name", metavar="JOB")
-    dispatch.add_argument(
-        "--meta", action="append", default=[], metavar="NAME=VALUE", help="may be repeated"
-    )
-    dispatch.add_argument("--payload", type=Path, metavar="FILE", help="at most 16 KiB")
-    dispatch.set_defaults(run=_dispatch)
-
-    status = commands.add_parser("status", help="show the service's jobs on both clusters")
-    status.set_defaults(run=_status)
-
-    logs = commands.add_parser("logs", help="show the end of a job's newest log")
-    logs.add_argument("name", metavar="JOB")
-    logs.add_argument("--stdout", action="store_true", help="standard output, not standard error")
-    logs.set_defaults(run=_logs)
-
-    stop = commands.add_parser("stop", help="stop a job")
-    stop.add_argument("name", metavar="JOB")
-    stop.add_argument("--children", action="store_true", help="its running children, too")
-    stop.add_argument("--purge", action="store_true", help="remove it from Nomad's memory")
-    stop.set_defaults(run=_stop)
-
-    doctor = commands.add_parser("doctor", help="look whether the clusters are what is needed")
-    _environment(doctor)
-    doctor.set_defaults(run=_doctor)
+EnvOption = Annotated[
+    str | None,
+    typer.Option(
+        "--env", metavar="NAME", help="Take the variables in nomad/NAME.vars.hcl, such as staging."
+    ),
+]
+VarOption = Annotated[
+    list[str] | None,
+    typer.Option("--var", metavar="NAME=VALUE", help="One variable; may be repeated."),
+]
+JobArgument = Annotated[
+    str, typer.Argument(metavar="JOB", help="The job, with or without the service's name.")
+]
 
 
-def _environment(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--env", metavar="NAME", help="take the variables in nomad/NAME.vars.hcl (staging ...)"
-    )
-    parser.add_argument(
-        "--var",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="one variable; may be repeated",
-    )
+def _read_only(text: str) -> str:
+    if text not in ("batch", "services"):
+        raise typer.BadParameter(f"'{text}': give batch or services")
+    return text
 
 
-def _dispatch(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    settings = read_settings(environ)
-    nomad = open_clusters(settings, environ).batch
-    payload = arguments.payload.read_bytes() if arguments.payload else b""
-    name = _full_name(settings, arguments.name)
-    found = nomad.dispatch(name, payload, dict(map(pair, arguments.meta)), "")
-    print(found.child)
-    return 0
+@commands.command("register", example="mlservice deploy register --env staging --dry-run")
+def register(
+    context: typer.Context,
+    env: EnvOption = None,
+    var: VarOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would change.")
+    ] = False,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            metavar="batch|services",
+            parser=_read_only,
+            help="Only the jobs of one cluster.",
+            autocompletion=lambda: ["batch", "services"],
+        ),
+    ] = None,
+    overwrite_keys: Annotated[
+        bool,
+        typer.Option("--overwrite-keys", help="Reset Consul keys that exist to their first value."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Register all jobs and Consul keys.
+
+    What is registered already stays as it is.
+    """
+    from mlservice.cli.deploy_jobs import Registration
+    from mlservice.cli.deploy_jobs import register as register_all
+    from mlservice.deploy.register import failed
+
+    wanted = Registration(env, var or (), dry_run, only, overwrite_keys)  # type: ignore[arg-type]
+    rows = register_all(settings_of(context), environ_of(context), wanted)
+    if as_json:
+        print_json([asdict(row) for row in rows])
+    else:
+        _print_rows(rows)
+    if failed(rows):
+        raise typer.Exit(_REFUSED)
 
 
-def _status(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
+@commands.command("check", example="mlservice deploy check")
+def check(context: typer.Context) -> None:
+    """Parse the jobs with every var file, without a cluster.
+
+    They are parsed as Nomad 1.6 and 2.0 do.
+    """
+    from mlservice.cli.deploy_jobs import check as check_all
+
+    check_all(settings_of(context))
+
+
+@commands.command("dispatch", example="mlservice deploy dispatch pipeline --meta period=2013-10-07")
+def dispatch(
+    context: typer.Context,
+    name: JobArgument,
+    meta: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Meta of the job; may be repeated."),
+    ] = None,
+    payload: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The job's payload, at most 16 KiB.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start a parameterized job, such as pipeline.
+
+    Prints the child that runs it.
+    """
+    settings = settings_of(context)
+    nomad = _clusters(context, settings).batch
+    job = _full_name(settings, name)
+    child = nomad.dispatch(job, _payload(payload), read_pairs("--meta", meta), "").child
+    print_json({"child": child}) if as_json else print(child)
+
+
+@commands.command("status", example="mlservice deploy status")
+def status(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Show the service's jobs on both clusters."""
     from mlservice.deploy.overview import job_states
 
-    settings = read_settings(environ)
-    clusters = open_clusters(settings, environ)
-    nomads = {nomad.place: nomad for nomad in (clusters.batch, clusters.services)}
-    for nomad in nomads.values():
+    settings = settings_of(context)
+    clusters = _clusters(context, settings)
+    nomads = {nomad.place: nomad for nomad in (clusters.batch, clusters.services)}.values()
+    if as_json:
+        found = [(nomad, job_states(nomad, settings.service.name)) for nomad in nomads]
+        print_json([_cluster_as_dict(nomad, map(asdict, states)) for nomad, states in found])
+        return
+    for nomad in nomads:
         states = list(job_states(nomad, settings.service.name))
         print(f"{nomad.address}, namespace {nomad.namespace}")
         if not states:
             print("no job of this service: run `mlservice deploy register`")
             continue
         rows = [(s.name, s.kind, s.status, s.work, s.deployment) for s in states]
-        print(table(("job", "kind", "status", "work", "deployment"), rows))
-    return 0
+        print_table(("job", "kind", "status", "work", "deployment"), rows)
 
 
-def _logs(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+@commands.command("logs", example="mlservice deploy logs gateway")
+def logs(
+    context: typer.Context,
+    name: JobArgument,
+    stdout: Annotated[
+        bool, typer.Option("--stdout", help="Show standard output, not standard error.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the end of a job's newest log."""
     from mlservice.deploy.overview import newest_allocation
 
-    settings = read_settings(environ)
-    nomad, name = _find(settings, environ, arguments.name)
-    allocation = newest_allocation(nomad, name)
-    kind = "stdout" if arguments.stdout else "stderr"
-    for task in allocation.tasks:
+    nomad, job = _find(context, name)
+    allocation = newest_allocation(nomad, job)
+    kind = "stdout" if stdout else "stderr"
+    texts = {task: nomad.log(allocation.id, task, kind, _LOG_BYTES) for task in allocation.tasks}
+    if as_json:
+        print_json({"allocation": allocation.id, "stream": kind, "tasks": texts})
+        return
+    for task, text in texts.items():
         print(f"== {task}, allocation {allocation.id}, {kind}")
-        print(nomad.log(allocation.id, task, kind, _LOG_BYTES), end="")
-    return 0
+        print(text, end="")
 
 
-def _stop(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+@commands.command("stop", example="mlservice deploy stop pipeline --children")
+def stop(
+    context: typer.Context,
+    name: JobArgument,
+    children: Annotated[
+        bool, typer.Option("--children", help="Stop its running children as well.")
+    ] = False,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Remove the job from Nomad's memory as well.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Stop a job."""
     from mlservice.deploy.overview import stop_job
 
-    settings = read_settings(environ)
-    nomad, name = _find(settings, environ, arguments.name)
-    for stopped in stop_job(nomad, name, children=arguments.children, purge=arguments.purge):
-        print(f"stopped  {stopped}")
-    return 0
+    nomad, job = _find(context, name)
+    stopped = stop_job(nomad, job, children=children, purge=purge)
+    if as_json:
+        print_json({"stopped": stopped})
+    else:
+        print("\n".join(f"stopped  {each}" for each in stopped))
 
 
-def _doctor(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+@commands.command("doctor", example="mlservice deploy doctor --env production")
+def doctor(
+    context: typer.Context,
+    env: EnvOption = None,
+    var: VarOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check that the clusters have what the service needs.
+
+    Names what is missing, and what to do about it.
+    """
+    from mlservice.cli.deploy_jobs import variables
     from mlservice.cluster import open_consul
     from mlservice.deploy.doctor import examine_consul, examine_nomad
-    from mlservice.models.registry import Registry
+    from mlservice.models.serving import open_registry
 
-    settings = read_settings(environ)
-    clusters = open_clusters(settings, environ)
-    driver = variables(settings, arguments, environ).get("driver", '"docker"').strip('"')
-    consul = open_consul(settings.consul, environ)
+    settings, environ = settings_of(context), environ_of(context)
+    clusters = _clusters(context, settings)
+    driver = variables(settings, environ, env, var or ()).get("driver", '"docker"').strip('"')
     findings = [*examine_nomad(clusters.batch, "batch cluster", driver)]
     if clusters.services.place != clusters.batch.place:
         findings += examine_nomad(clusters.services, "service cluster", driver)
-    findings += examine_consul(consul, Registry(consul, settings.service.name).key)
-    marks = {True: "ok", False: "WRONG", None: "?"}
-    print(table(("", "", ""), [(marks[f.fine], f.subject, f.words) for f in findings]))
-    return REFUSED if any(finding.fine is False for finding in findings) else 0
+    registry = open_registry(settings, environ)
+    findings += examine_consul(open_consul(settings.consul, environ), registry.key)
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        marks = {True: "ok", False: "WRONG", None: "?"}
+        print_table(("", "", ""), [(marks[f.fine], f.subject, f.words) for f in findings])
+    if any(finding.fine is False for finding in findings):
+        raise typer.Exit(_REFUSED)
 
 
-def _find(settings: Settings, environ: Mapping[str, str], name: str) -> tuple[Nomad, str]:
+def _print_rows(rows: Sequence[Row]) -> None:
+    cells = [(row.kind, row.name, row.action, row.detail.partition("\n")[0]) for row in rows]
+    print_table(("", "name", "", ""), cells)
+    for row in rows:
+        if "\n" in row.detail:
+            print(f"\n{row.name}:\n" + "\n".join(f"  {line}" for line in row.detail.splitlines()))
+
+
+def _cluster_as_dict(nomad: Nomad, jobs: Iterable[dict[str, str]]) -> dict[str, Any]:
+    return {"address": nomad.address, "namespace": nomad.namespace, "jobs": list(jobs)}
+
+
+def _payload(file: Path | None) -> bytes:
+    if file is None:
+        return b""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"--payload {file}: cannot be read: {error.strerror}") from error
+
+
+def _clusters(context: typer.Context, settings: Settings) -> Clusters[Nomad]:
+    from mlservice.cli.deploy_jobs import open_clusters
+
+    return open_clusters(settings, environ_of(context))
+
+
+def _find(context: typer.Context, name: str) -> tuple[Nomad, str]:
     """The cluster that has the job, and the job's full name."""
-    clusters = open_clusters(settings, environ)
+    settings = settings_of(context)
+    clusters = _clusters(context, settings)
     full = _full_name(settings, name)
     for nomad in (clusters.batch, clusters.services):
         if nomad.job(full) is not None:

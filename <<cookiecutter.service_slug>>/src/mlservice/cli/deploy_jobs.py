@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from mlservice.cli.common import pair, read_settings, table
+from mlservice.cli.options import read_pairs
 from mlservice.errors import ClusterError, ClusterRefused
 from mlservice.settings import Settings
 
@@ -17,13 +17,24 @@ if TYPE_CHECKING:
     from mlservice.deploy.register import Row
     from mlservice.models import Registry
 
-REFUSED = 7
+Only = Literal["batch", "services"]
 _FROM_ENVIRONMENT = "NOMAD_VAR_"
 _VERSIONS = ("1.6.10", "2.0.5")
 
 
-def register(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    """``mlservice deploy register``."""
+@dataclass(frozen=True)
+class Registration:
+    """What to register: the var file and variables, which cluster, and how boldly."""
+
+    env: str | None
+    var: Sequence[str]
+    dry_run: bool = False
+    only: Only | None = None
+    overwrite_keys: bool = False
+
+
+def register(settings: Settings, environ: Mapping[str, str], wanted: Registration) -> list[Row]:
+    """Register all jobs and keys of the service; a refusal is a row."""
     from mlservice.cluster import open_consul
     from mlservice.deploy.operator_settings import CONTROLS, Control
     from mlservice.deploy.plan import plan_jobs
@@ -33,9 +44,8 @@ def register(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from mlservice.models.registry import Registry
     from mlservice.pipeline.discovery import find_jobs
 
-    settings = read_settings(environ)
     jobs = find_jobs(settings.service.package)
-    values = variables(settings, arguments, environ)
+    values = variables(settings, environ, wanted.env, wanted.var)
     clusters = open_clusters(settings, environ)
     values.setdefault("services_namespace", as_hcl(clusters.services.namespace))
     values.setdefault("services_region", as_hcl(clusters.services.region))
@@ -47,7 +57,7 @@ def register(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         consul = open_consul(settings.consul, environ)
         registry = Registry(consul, service, settings.models.serves)
         controls = [Control(consul, service, name).key for name in CONTROLS]
-        rows += [_register_key(consul, key, arguments) for key in (registry.key, *controls)]
+        rows += [_register_key(consul, key, wanted) for key in (registry.key, *controls)]
         if rolling:
             values.setdefault("model", _current_model(registry))
     except ClusterError as error:
@@ -55,21 +65,20 @@ def register(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         rows.append(Row("key", "mlservice/...", "refused", str(error)))
         left_out = worker if rolling else ""
     planned = plan_jobs(settings.folder / "nomad", clusters, jobs, values)
-    chosen = [job for job in planned if arguments.only in (None, job.cluster)]
+    chosen = [job for job in planned if wanted.only in (None, job.cluster)]
     for job in chosen:
         if job.name == left_out:
             rows.append(
                 Row("job", job.name, "refused", "which model serves is in Consul: see above")
             )
         else:
-            rows.append(register_job(job, dry_run=arguments.dry_run))
-    if rolling and arguments.only != "batch" and not arguments.dry_run and not failed(rows):
+            rows.append(register_job(job, dry_run=wanted.dry_run))
+    if rolling and wanted.only != "batch" and not wanted.dry_run and not failed(rows):
         roll(clusters.services, worker, registry)  # a model that was published meanwhile
-    _show(rows)
-    return REFUSED if failed(rows) else 0
+    return rows
 
 
-def _register_key(consul: ConsulStore, key: str, arguments: argparse.Namespace) -> Row:
+def _register_key(consul: ConsulStore, key: str, wanted: Registration) -> Row:
     from mlservice.deploy.operator_settings import UNSET
     from mlservice.deploy.register import register_key
 
@@ -77,27 +86,18 @@ def _register_key(consul: ConsulStore, key: str, arguments: argparse.Namespace) 
         consul,
         key,
         UNSET,
-        dry_run=arguments.dry_run,
-        overwrite=arguments.overwrite_keys,
+        dry_run=wanted.dry_run,
+        overwrite=wanted.overwrite_keys,
     )
 
 
-def _show(rows: list[Row]) -> None:
-    cells = [(row.kind, row.name, row.action, row.detail.partition("\n")[0]) for row in rows]
-    print(table(("", "name", "", ""), cells))
-    for row in rows:
-        if "\n" in row.detail:
-            print(f"\n{row.name}:\n" + "\n".join(f"  {line}" for line in row.detail.splitlines()))
-
-
-def check(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    """``mlservice deploy check``."""
+def check(settings: Settings) -> None:
+    """Parse every job with every var file; raises ``ClusterRefused`` for the first fault."""
     from mlservice.deploy.plan import Clusters, crons, plan_jobs
     from mlservice.deploy.shutdown_rules import check_shutdown_times
     from mlservice.deploy.variables import as_hcl, read_var_file
     from mlservice.pipeline.discovery import find_jobs
 
-    settings = read_settings(environ)
     jobs = find_jobs(settings.service.package)
     folder = settings.folder / "nomad"
     defaults = {"crons": as_hcl(crons(settings.pipeline.retrain_every))}
@@ -109,7 +109,6 @@ def check(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
                 variables = values | {"reload": as_hcl(reload)}
                 for job in plan_jobs(folder, Clusters(parser, parser), jobs, variables):
                     check_shutdown_times(job.spec)
-    return 0
 
 
 class _Parser:
@@ -144,7 +143,7 @@ def open_clusters(settings: Settings, environ: Mapping[str, str]) -> Clusters[No
 
 
 def variables(
-    settings: Settings, arguments: argparse.Namespace, environ: Mapping[str, str]
+    settings: Settings, environ: Mapping[str, str], env: str | None, var: Sequence[str]
 ) -> dict[str, str]:
     """The HCL variables, the later over the earlier: settings, environment, var file, ``--var``.
 
@@ -164,9 +163,9 @@ def variables(
     for name, kind in kinds.items():
         if (text := environ.get(f"{_FROM_ENVIRONMENT}{name}")) is not None:
             values[name] = given(text, kind)
-    if arguments.env:
-        values |= read_var_file(folder / f"{arguments.env}.vars.hcl")
-    for name, text in map(pair, arguments.var):
+    if env:
+        values |= read_var_file(folder / f"{env}.vars.hcl")
+    for name, text in read_pairs("--var", var).items():
         values[name] = given(text, kinds.get(name, "string"))
     return values
 

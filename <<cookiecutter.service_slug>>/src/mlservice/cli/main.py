@@ -1,12 +1,19 @@
-"""Parses the command line, runs the verb and turns errors into messages and exit codes."""
+"""Runs the command line, and turns errors into messages and exit codes.
+
+Each module of this package declares the commands of one group. A command reads its options, calls
+one function of another package and prints the result. It imports what it calls when it runs, so
+that `mlservice --help` and shell completion start quickly.
+"""
 
 from __future__ import annotations
 
-import argparse
 import signal
 import sys
 from collections.abc import Mapping, Sequence
 from types import FrameType
+from typing import Annotated, Any
+
+import typer
 
 from mlservice import __version__
 from mlservice.cli import (
@@ -23,55 +30,78 @@ from mlservice.cli import (
     toggles,
     upgrade,
 )
+from mlservice.cli.group import CommandGroup, Invocation
 from mlservice.errors import MlserviceError
 
-_INTERRUPTED = 130
+PROGRAM = "mlservice"
+_GROUPS = {
+    "pipeline": pipeline.commands,
+    "artifacts": artifacts.commands,
+    "models": models.commands,
+    "serve": serve.commands,
+    "api": api.commands,
+    "toggles": toggles.commands,
+    "routing": routing.commands,
+    "clients": clients.commands,
+    "deploy": deploy.commands,
+}
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run one command; returns its exit code (see ``errors`` for their meaning)."""
-    arguments = make_parser().parse_args(argv)
-    # Also where a shell started this in the background, which ignores Ctrl-C otherwise.
+    _handle_signals()
+    try:
+        make_command().main(args=list(argv), prog_name=PROGRAM, obj=Invocation(environ))
+    except MlserviceError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return error.exit_code
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    return 0
+
+
+def make_command() -> Any:
+    """The command line with all its commands, as typer's own object."""
+    root = CommandGroup("Trains, stores, serves and upgrades this service.", add_completion=True)
+    root.callback()(_root)
+    for name, group in _GROUPS.items():
+        root.add_typer(group, name=name)
+    root.command("demo", example="mlservice demo --keep")(demo.demo)
+    root.command("upgrade", example="mlservice upgrade --check")(upgrade.upgrade)
+    root.command("job", example="mlservice job train --payload call.json")(job.job)
+    command: Any = typer.main.get_command(root)
+    # typer lists groups last; people start with the first of these.
+    order = [*_GROUPS, "demo", "upgrade", "job"]
+    command.commands = {name: command.commands[name] for name in order}
+    return command
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"{PROGRAM} {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[  # its callback prints it
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Take the options that stand before the command."""
+
+
+def _handle_signals() -> None:
+    # A shell that starts this in the background lets it ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _terminate)
-    # A terminal that is closed says SIGHUP; servers (see __main__) and nohup have it ignored.
+    # A terminal that closes sends SIGHUP; servers (see __main__) and nohup ignore it.
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, _terminate)
-    try:
-        code: int = arguments.run(arguments, environ)
-    except MlserviceError as error:
-        print(f"mlservice: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return _INTERRUPTED
-    return code
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """The command line with all its verbs."""
-    parser = argparse.ArgumentParser(
-        prog="mlservice", description="Trains, stores, serves and upgrades this service."
-    )
-    parser.add_argument("--version", action="version", version=f"mlservice {__version__}")
-    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
-    for verb in (
-        pipeline,
-        artifacts,
-        models,
-        serve,
-        api,
-        toggles,
-        routing,
-        clients,
-        deploy,
-        demo,
-        upgrade,
-        job,
-    ):
-        verb.add_parser(verbs)
-    return parser
 
 
 def _terminate(number: int, _: FrameType | None) -> None:
-    """Leave by the way of an exception, so that everything that was started is stopped."""
+    """Leave by an exception, so that everything that was started is stopped."""
     sys.exit(128 + number)

@@ -2,64 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
-from mlservice.cli.common import find_model, read_settings, table
-from mlservice.settings import Settings
+import typer
+
+from mlservice.cli.group import CommandGroup, environ_of, settings_of
+from mlservice.cli.options import JsonOption
+from mlservice.cli.output import print_json, print_table
+from mlservice.cli.progress import show_progress
 
 if TYPE_CHECKING:
-    from mlservice.live import ModelRecord
-    from mlservice.models import Registry
+    from mlservice.models.registry import Listed, Registry
 
+commands = CommandGroup("Show which model serves, and choose another one.")
 
-def add_parser(verbs: Any) -> None:
-    """Add the verb to the command line."""
-    parser = verbs.add_parser("models", help="which model serves on the cluster, and which did")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    listing = commands.add_parser("list", help="all that were published, the newest first")
-    listing.set_defaults(run=_list)
-    show = commands.add_parser("show", help="one of them in full")
-    show.add_argument("version", metavar="VERSION", help="or its beginning")
-    show.set_defaults(run=_show)
-    publish = commands.add_parser(
-        "publish", help="check a model and let it serve, whatever its age"
-    )
-    publish.add_argument("uri", metavar="URI", help="the model's artifact, or latest")
-    publish.set_defaults(run=_publish)
-    rollback = commands.add_parser("rollback", help="let an earlier model serve again")
-    rollback.add_argument(
-        "version", metavar="VERSION", nargs="?", help="default: the one before the one that serves"
-    )
-    rollback.set_defaults(run=_rollback)
-
-
-def open_registry(settings: Settings, environ: Mapping[str, str]) -> Registry:
-    """The published models of this service, in the Consul of the settings."""
-    from mlservice.cluster import open_consul
-    from mlservice.models import Registry
-
-    consul = open_consul(settings.consul, environ)
-    return Registry(consul, settings.service.name, settings.models.serves)
-
-
-def publish_record(
-    settings: Settings, environ: Mapping[str, str], record: ModelRecord, *, by_hand: bool
-) -> None:
-    """Publish in the way that the settings name, and say what was done."""
-    from mlservice.cluster import open_nomad
-    from mlservice.models import publish
-
-    workers = None
-    if settings.models.reload == "rolling":
-        nomad = open_nomad(settings.service_cluster, environ, "service_cluster")
-        workers = (nomad, settings.worker_job)
-    result = publish(open_registry(settings, environ), record, by_hand=by_hand, workers=workers)
-    print(f"{record.version}  {_MEANING[result]}")
-
-
-_MEANING = {
+MEANING = {
     "published": "is published and serves from now on",
     "unchanged": "is published already",
     "late": "is not published: a newer model serves or did",
@@ -67,44 +24,91 @@ _MEANING = {
 }
 
 
-def _list(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    found = open_registry(read_settings(environ), environ).published()
-    rows = [
-        (
-            "serves" if item.serves else "",
-            item.record.version,
-            item.record.period,
-            f"{item.record.created:%Y-%m-%d %H:%M}",
-            "  ".join(f"{name} {value:.4g}" for name, value in item.record.metrics.items()),
-        )
-        for item in found
-    ]
-    print(table(("", "version", "period", "made (UTC)", "metrics"), rows))
-    return 0
+@commands.command("list", example="mlservice models list")
+def list_all(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List all models that were published, the newest first."""
+    found = _registry(context).published()
+    if as_json:
+        print_json([{**m.record.model_dump(mode="json"), "serves": m.serves} for m in found])
+    else:
+        print_table(("", "version", "period", "made (UTC)", "metrics"), [_row(m) for m in found])
 
 
-def _show(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    record = open_registry(read_settings(environ), environ).find(arguments.version)
-    for name, value in record.model_dump(mode="json").items():
-        print(f"{name:<10}{value}")
-    return 0
+@commands.command("show", example="mlservice models show 3f2a")
+def show(
+    context: typer.Context,
+    version: Annotated[
+        str, typer.Argument(metavar="VERSION", help="A version, or its first characters.")
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Show one published model in full."""
+    record = _registry(context).find(version).model_dump(mode="json")
+    if as_json:
+        print_json(record)
+    else:
+        for name, value in record.items():
+            print(f"{name:<10}{value}")
 
 
-def _publish(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from mlservice.models import describe
-    from mlservice.models.publish import check
-    from mlservice.owner import load_model_code
+@commands.command("publish", example="mlservice models publish latest")
+def publish(
+    context: typer.Context,
+    uri: Annotated[str, typer.Argument(metavar="URI", help="The model's artifact, or `latest`.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Check a model and let it serve.
 
-    settings = read_settings(environ)
-    artifact = find_model(settings, arguments.uri)
-    check(artifact, load_model_code(settings.service.package))
-    publish_record(settings, environ, describe(artifact), by_hand=True)
-    return 0
+    This also takes a model that is older than the one that serves.
+    """
+    from mlservice.models.selection import find_model
+    from mlservice.models.serving import publish_model
+
+    settings, environ = settings_of(context), environ_of(context)
+    with show_progress(silent=as_json) as progress:
+        model = find_model(settings, uri)
+        result = publish_model(settings, environ, model, by_hand=True, progress=progress)
+    print_published(model.version, result, as_json=as_json)
 
 
-def _rollback(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    settings = read_settings(environ)
-    registry = open_registry(settings, environ)
-    record = registry.find(arguments.version) if arguments.version else registry.before()
-    publish_record(settings, environ, record, by_hand=True)
-    return 0
+@commands.command("rollback", example="mlservice models rollback")
+def rollback(
+    context: typer.Context,
+    version: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="VERSION", help="The model to go back to (default: the next older one)."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let an earlier model serve again."""
+    from mlservice.models.serving import roll_back
+
+    record, result = roll_back(settings_of(context), environ_of(context), version)
+    print_published(record.version, result, as_json=as_json)
+
+
+def print_published(version: str, result: str, *, as_json: bool) -> None:
+    """Say whether a model serves now."""
+    if as_json:
+        print_json({"version": version, "result": result})
+    else:
+        print(f"{version}  {MEANING[result]}")
+
+
+def _registry(context: typer.Context) -> Registry:
+    from mlservice.models.serving import open_registry
+
+    return open_registry(settings_of(context), environ_of(context))
+
+
+def _row(model: Listed) -> tuple[str, ...]:
+    record = model.record
+    return (
+        "serves" if model.serves else "",
+        record.version,
+        record.period,
+        f"{record.created:%Y-%m-%d %H:%M}",
+        "  ".join(f"{name} {value:.4g}" for name, value in record.metrics.items()),
+    )

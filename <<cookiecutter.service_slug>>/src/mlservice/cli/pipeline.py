@@ -2,165 +2,191 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
-from mlservice.cli.common import pair, read_settings, settings_store
-from mlservice.cli.models import publish_record
+import typer
+
+from mlservice.cli.group import CommandGroup, environ_of, settings_of
+from mlservice.cli.models import print_published
+from mlservice.cli.options import JsonOption, read_pairs, read_single_pairs, whole_number
+from mlservice.cli.output import print_json
+from mlservice.cli.progress import show_progress
 from mlservice.errors import PipelineError
-from mlservice.observe.logs import log_as_text
-from mlservice.settings import Settings
 
 if TYPE_CHECKING:
-    from mlservice.artifacts import Artifact
     from mlservice.pipeline import Task
+    from mlservice.pipeline.grid_run import GridOutcome
+    from mlservice.pipeline.run import Outcome
+
+commands = CommandGroup("Train a model, or show which tasks are complete.")
+
+PeriodOption = Annotated[
+    str | None, typer.Option(metavar="PERIOD", help="A date or hour in UTC (default: now).")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="A parameter of the pipeline, such as a hyper-parameter; may be repeated.",
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        parser=whole_number(1),
+        help="Jobs that run at the same time (default: workers or dispatched of [pipeline]).",
+    ),
+]
+StopJobsOption = Annotated[
+    bool,
+    typer.Option(
+        "--stop-jobs",
+        help="Stop dispatched jobs if this command is cancelled (default: they run on, and the "
+        "next run picks them up).",
+    ),
+]
 
 
-def add_parser(verbs: Any) -> None:
-    """Add the verb to the command line."""
-    parser = verbs.add_parser("pipeline", help="train: run the pipeline, or see what is done")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, run, text in (
-        ("run", _run, "make the model of a period and all that it needs"),
-        ("status", _status, "show which tasks of a period are complete"),
-        ("grid", _grid, "make a model for each combination of parameters, and name the best"),
-    ):
-        command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("--period", help="a date or hour in UTC (default: now)")
-        command.add_argument(
-            "--set",
-            action="append",
-            default=[],
-            metavar="NAME=VALUE",
-            help="a parameter of the pipeline, such as a hyper-parameter; may be repeated",
-        )
-        command.set_defaults(run=run)
-        if name != "status":
-            command.add_argument("--workers", type=int, help="jobs at the same time")
-            command.add_argument(
-                "--stop-jobs",
-                action="store_true",
-                help="stop dispatched jobs when cancelled (default: they run on, to be picked up)",
-            )
-        if name == "run":
-            command.add_argument(
-                "--publish", action="store_true", help="check the model and let it serve"
-            )
-    grid = commands.choices["grid"]
-    grid.add_argument(
-        "--over",
-        action="append",
-        default=[],
-        required=True,
-        metavar="NAME=VALUES",
-        help="a parameter's values, as 1,2,5 or start:stop:step; may be repeated",
-    )
-    grid.add_argument("--metric", default="loss", help="what the best model is judged by")
-    grid.add_argument("--largest", action="store_true", help="the largest is the best")
+@commands.command("run", example="mlservice pipeline run --period 2013-10-07 --set trees=300")
+def run(
+    context: typer.Context,
+    period: PeriodOption = None,
+    parameters: SetOption = None,
+    workers: WorkersOption = None,
+    stop_jobs: StopJobsOption = False,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="Check the model, then let it serve.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the model of a period, and all data sets that it needs.
 
-
-def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from mlservice.pipeline.run import run_pipeline
-
-    log_as_text()
-    settings = read_settings(environ)
-    task = _task(arguments, settings, environ, stop_jobs=arguments.stop_jobs)
-    try:
-        outcome = run_pipeline(task, arguments.workers or settings.pipeline.at_once)
-    finally:
-        _write_metrics(settings)
-    if not outcome.ran:
-        print("nothing to do: the artifact is complete")
-    print(f"artifact  {outcome.artifact.uri}")
-    for name, value in outcome.artifact.manifest.metrics.items():
-        print(f"{name:<14}  {value:.4f}")
-    if arguments.publish:
-        _publish(settings, environ, outcome.artifact)
-    return 0
-
-
-def _publish(settings: Settings, environ: Mapping[str, str], artifact: Artifact) -> None:
-    from mlservice.models import describe
-    from mlservice.models.publish import check
-    from mlservice.owner import load_model_code
-
-    check(artifact, load_model_code(settings.service.package))
-    publish_record(settings, environ, describe(artifact), by_hand=False)
-
-
-def _write_metrics(settings: Settings) -> None:
-    if settings.pipeline.metrics_file:
-        from prometheus_client import REGISTRY, write_to_textfile
-
-        write_to_textfile(str(settings.folder / settings.pipeline.metrics_file), REGISTRY)
-
-
-def _grid(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from mlservice.pipeline.grid import make_grid
-    from mlservice.pipeline.grid_plot import draw_grid
-    from mlservice.pipeline.grid_run import run_grid
+    What is complete already is not made again.
+    """
+    from mlservice.models.serving import publish_model
+    from mlservice.observe.logs import log_as_text
+    from mlservice.pipeline.start import run_task
 
     log_as_text()
-    settings = read_settings(environ)
-    task = _task(arguments, settings, environ, stop_jobs=arguments.stop_jobs)
-    grid = make_grid(task, dict(map(pair, arguments.over)))
-    folder = settings.state / "grids" / grid.name
-    print(f"{len(grid)} combinations; results in {folder}")
-    try:
-        outcome = run_grid(
-            grid,
-            metric=arguments.metric,
-            largest=arguments.largest,
-            pool=arguments.workers or settings.pipeline.at_once,
-            folder=folder,
-        )
-    finally:
-        _write_metrics(settings)
-    print(f"{outcome.ran} ran, {outcome.complete} were complete, {outcome.failed} failed")
-    if best := outcome.best:
-        draw_grid(
-            outcome.results, tuple(grid.axes), arguments.metric, best.metric, folder / "grid.png"
-        )
-        values = "  ".join(f"{name}={value}" for name, value in best.values.items())
-        print(f"best  {values}  {arguments.metric} {best.metric:.5g}\n      {best.uri}")
-    if outcome.failed:
-        raise PipelineError(
-            f"{outcome.failed} of {len(grid)} combinations failed: see {outcome.results}; the same "
-            "command tries them again"
-        )
-    return 0
+    settings = settings_of(context)
+    task = _task(context, period, parameters, stop_jobs=stop_jobs)
+    with show_progress(silent=as_json) as progress:
+        outcome = run_task(settings, task, workers, progress)
+        _print_outcome(outcome, as_json=as_json)
+        if publish:
+            model, environ = outcome.artifact, environ_of(context)
+            result = publish_model(settings, environ, model, by_hand=False, progress=progress)
+            if not as_json:
+                print_published(model.version, result, as_json=False)
 
 
-def _status(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+@commands.command("status", example="mlservice pipeline status --period 2013-10-07")
+def status(
+    context: typer.Context,
+    period: PeriodOption = None,
+    parameters: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which tasks of a period are complete."""
     from mlservice.pipeline.run import status_of
 
-    found = status_of(_task(arguments, read_settings(environ), environ))
+    found = status_of(_task(context, period, parameters))
+    if as_json:
+        print_json([asdict(status) for status in found])
+        return
     for status in found:
         mark = "complete" if status.complete else "missing "
         print(f"{mark}  {'  ' * status.depth}{status.name}")
-    done = sum(status.complete for status in found)
-    print(f"{done} of {len(found)} tasks are complete")
-    return 0
+    print(f"{sum(status.complete for status in found)} of {len(found)} tasks are complete")
+
+
+@commands.command("grid", example="mlservice pipeline grid --over trees=100,300 --over depth=3:9:2")
+def grid(
+    context: typer.Context,
+    over: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME=VALUES",
+            help="A parameter's values, as 1,2,5 or start:stop:step; may be repeated.",
+        ),
+    ],
+    period: PeriodOption = None,
+    parameters: SetOption = None,
+    workers: WorkersOption = None,
+    stop_jobs: StopJobsOption = False,
+    metric: Annotated[
+        str, typer.Option(metavar="METRIC", help="The metric that decides which model is best.")
+    ] = "loss",
+    largest: Annotated[
+        bool, typer.Option("--largest", help="The best model has the largest metric.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a model for each combination of parameters.
+
+    Names the best one, and draws a picture of all.
+    """
+    from mlservice.observe.logs import log_as_text
+    from mlservice.pipeline.grid import make_grid
+    from mlservice.pipeline.start import grid_folder, run_parameter_grid
+
+    log_as_text()
+    settings = settings_of(context)
+    task = _task(context, period, parameters, stop_jobs=stop_jobs)
+    combinations = make_grid(task, read_single_pairs("--over", over))
+    if not as_json:
+        print(f"{len(combinations)} combinations; results in {grid_folder(settings, combinations)}")
+    with show_progress(silent=as_json) as progress:
+        outcome = run_parameter_grid(
+            settings, combinations, metric, largest=largest, workers=workers, progress=progress
+        )
+    _print_grid(outcome, metric, as_json=as_json)
+    if outcome.failed:
+        raise PipelineError(
+            f"{outcome.failed} of {len(combinations)} combinations failed: see {outcome.results}; "
+            "the same command tries them again"
+        )
 
 
 def _task(
-    arguments: argparse.Namespace,
-    settings: Settings,
-    environ: Mapping[str, str],
+    context: typer.Context,
+    period: str | None,
+    parameters: list[str] | None,
     *,
     stop_jobs: bool = False,
 ) -> Task:
-    from mlservice.pipeline import current_period, parse_period
-    from mlservice.pipeline.run import make_executor, root_task
+    from mlservice.pipeline.start import prepare_task
 
-    every = settings.pipeline.retrain_every
-    period = (
-        parse_period(arguments.period, every)
-        if arguments.period
-        else current_period(datetime.now(UTC), every)
+    return prepare_task(
+        settings_of(context),
+        environ_of(context),
+        period=period,
+        parameters=read_pairs("--set", parameters),
+        stop_jobs=stop_jobs,
     )
-    store = settings_store(settings)
-    executor = make_executor(settings, store, environ, stop_jobs=stop_jobs)
-    return root_task(settings, store, executor, period, dict(map(pair, arguments.set)))
+
+
+def _print_outcome(outcome: Outcome, *, as_json: bool) -> None:
+    metrics = outcome.artifact.manifest.metrics
+    if as_json:
+        print_json({"artifact": outcome.artifact.uri, "ran": outcome.ran, "metrics": dict(metrics)})
+        return
+    if not outcome.ran:
+        print("nothing to do: the artifact is complete")
+    print(f"artifact  {outcome.artifact.uri}")
+    for name, value in metrics.items():
+        print(f"{name:<14}  {value:.4f}")
+
+
+def _print_grid(outcome: GridOutcome, metric: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json(asdict(outcome))
+        return
+    print(f"{outcome.ran} ran, {outcome.complete} were complete, {outcome.failed} failed")
+    if best := outcome.best:
+        values = "  ".join(f"{name}={value}" for name, value in best.values.items())
+        print(f"best  {values}  {metric} {best.metric:.5g}\n      {best.uri}")

@@ -2,86 +2,118 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from mlservice.cli.audit_options import add_history, add_reason, changed, open_control, who
-from mlservice.cli.common import pair, read_settings
-from mlservice.errors import SettingsError
+import typer
+
+from mlservice.cli.audit_options import (
+    AuthorOption,
+    ReasonOption,
+    author,
+    open_control,
+    print_change,
+    print_history,
+)
+from mlservice.cli.group import CommandGroup, environ_of
+from mlservice.cli.options import (
+    JsonOption,
+    exactly_one,
+    number,
+    read_json,
+    read_pair,
+    read_weight,
+)
+from mlservice.cli.output import print_json
+
+commands = CommandGroup("Choose which version gets which share of the requests.")
 
 _EVEN = "each version has the share of its workers"
 
 
-def add_parser(verbs: Any) -> None:
-    """Add the verb to the command line."""
-    parser = verbs.add_parser("routing", help="which version gets which share of the requests")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    show = commands.add_parser("show", help="the policy that is set")
-    show.set_defaults(run=_show)
-    setting = commands.add_parser("set", help="set a policy")
-    kind = setting.add_mutually_exclusive_group(required=True)
-    kind.add_argument(
-        "--weights", metavar="VERSION=W,...", help="weights, such as stable=90,challenger=10"
-    )
-    kind.add_argument("--canary", type=float, metavar="SHARE", help="share of the canaries, 0 to 1")
-    kind.add_argument("--file", type=Path, metavar="FILE", help="any policy, as JSON")
-    setting.add_argument("--salt", help="name of the experiment: another one deals the users anew")
-    setting.set_defaults(run=_set)
-    clear = commands.add_parser("clear", help=f"set none: {_EVEN}")
-    clear.set_defaults(run=_clear)
-    for command in (setting, clear):
-        add_reason(command)
-    add_history(commands, "routing", of_one=False)
-
-
-def _show(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
+@commands.command("show", example="mlservice routing show")
+def show(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Show the routing policy that is set, as JSON."""
     from mlservice.deploy.operator_settings import read_policy
 
-    policy = read_policy(open_control(read_settings(environ), environ, "routing"))
-    print(f"none: {_EVEN}" if policy is None else policy.model_dump_json(indent=2))
-    return 0
-
-
-def _set(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from mlservice.deploy.operator_settings import decode_policy, set_policy
-
-    policy = decode_policy(_wanted(arguments), "the routing")
-    control = open_control(read_settings(environ), environ, "routing")
-    return changed("routing", set_policy(control, policy, who(arguments, environ), arguments.why))
-
-
-def _clear(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from mlservice.deploy.operator_settings import set_policy
-
-    control = open_control(read_settings(environ), environ, "routing")
-    return changed("routing", set_policy(control, None, who(arguments, environ), arguments.why))
-
-
-def _wanted(arguments: argparse.Namespace) -> Any:
-    """The policy that the options stand for, as JSON."""
-    if arguments.file is not None:
-        try:
-            found = json.loads(arguments.file.read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise SettingsError(f"--file {arguments.file}: cannot be read: {error}") from error
-    elif arguments.weights is not None:
-        found = {
-            "policy": "weights",
-            "weights": dict(_weight(part) for part in arguments.weights.split(",")),
-        }
+    policy = read_policy(open_control(context, "routing"))
+    if policy is None and not as_json:
+        print(f"none: {_EVEN}")
     else:
-        found = {"policy": "canary", "share": arguments.canary}
-    if arguments.salt is not None and isinstance(found, dict):
-        found["salt"] = arguments.salt
+        print_json(policy and policy.model_dump(mode="json"))
+
+
+@commands.command(
+    "set",
+    example='mlservice routing set --weights stable=90,challenger=10 --why "try the challenger"',
+)
+def set_policy(
+    context: typer.Context,
+    why: ReasonOption,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="VERSION=W,...", help="Weights, such as stable=90,challenger=10."),
+    ] = None,
+    canary: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", parser=number(), help="The canaries' share, from 0 to 1."),
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A file with any policy, as JSON.")
+    ] = None,
+    salt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The experiment's name; another name assigns the users to versions again.",
+        ),
+    ] = None,
+    by: AuthorOption = None,
+) -> None:
+    """Set the routing policy.
+
+    Give weights, a share for canaries, or a file with any policy.
+    """
+    from mlservice.deploy.operator_settings import decode_policy
+    from mlservice.deploy.operator_settings import set_policy as change_policy
+
+    exactly_one(context, weights=weights, canary=canary, file=file)
+    policy = decode_policy(_wanted(weights, canary, file, salt), "the routing")
+    control = open_control(context, "routing")
+    changed = change_policy(control, policy, author(by, environ_of(context)), why)
+    print_change("routing", changed=changed)
+
+
+@commands.command("clear", example='mlservice routing clear --why "the experiment is over"')
+def clear(context: typer.Context, why: ReasonOption, by: AuthorOption = None) -> None:
+    """Remove the routing policy.
+
+    Each version then has the share of its workers.
+    """
+    from mlservice.deploy.operator_settings import set_policy as change_policy
+
+    control = open_control(context, "routing")
+    changed = change_policy(control, None, author(by, environ_of(context)), why)
+    print_change("routing", changed=changed)
+
+
+@commands.command("history", example="mlservice routing history")
+def history(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Show who changed the routing, when and why."""
+    print_history(context, "routing", None, as_json=as_json)
+
+
+def _wanted(weights: str | None, canary: float | None, file: Path | None, salt: str | None) -> Any:
+    """The policy that the options stand for, as JSON."""
+    found: Any
+    if file is not None:
+        found = read_json("--file", file)
+    elif weights is not None:
+        pairs = [read_pair("--weights", part) for part in weights.split(",")]
+        shares = {name: read_weight("--weights", name, text) for name, text in pairs}
+        found = {"policy": "weights", "weights": shares}
+    else:
+        found = {"policy": "canary", "share": canary}
+    if salt is not None and isinstance(found, dict):
+        found["salt"] = salt
     return found
-
-
-def _weight(text: str) -> tuple[str, float]:
-    name, value = pair(text)
-    try:
-        return name, float(value)
-    except ValueError:
-        raise SettingsError(f"--weights {text}: '{value}' is no number") from None

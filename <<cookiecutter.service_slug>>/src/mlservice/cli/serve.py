@@ -2,111 +2,117 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
 
-from mlservice.cli.common import find_model, read_settings, settings_store
+import typer
+
+from mlservice.cli.group import CommandGroup, environ_of, settings_of
+from mlservice.cli.options import whole_number
 from mlservice.errors import SettingsError
-from mlservice.owner import load_model_code, load_request_code
-from mlservice.settings import Settings
+
+if TYPE_CHECKING:
+    from mlservice.settings import Settings
+
+commands = CommandGroup("Serve a model, on a cluster or on a laptop.")
+
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="URI",
+        help="The model's artifact (default: the models of [live] file; without one, the latest).",
+    ),
+]
 
 
-def add_parser(verbs: Any) -> None:
-    """Add the verb to the command line."""
-    parser = verbs.add_parser("serve", help="serve a model: gateway, worker, or both on a laptop")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    gateway = commands.add_parser("gateway", help="the HTTP side")
-    gateway.set_defaults(run=_gateway)
-    queue = commands.add_parser("queue", help="the same answers behind a Kafka topic")
-    queue.set_defaults(run=_queue)
-    statistics = commands.add_parser(
-        "statistics", help="what each version's answers were worth, for a bandit on a laptop"
-    )
-    statistics.set_defaults(run=_statistics)
-    stand_ins = commands.add_parser(
-        "stand-ins", help="servers that answer for the upstreams, as upstreams.py says"
-    )
-    stand_ins.add_argument("--port", type=int, default=8003, help="port on 127.0.0.1 (8003)")
-    stand_ins.set_defaults(run=_stand_ins)
-    for name, run, text in (
-        ("worker", _worker, "the predicting side"),
-        ("local", _local, "both, started anew where one dies; Ctrl-C stops them"),
-    ):
-        command = commands.add_parser(name, help=text)
-        command.add_argument(
-            "--model",
-            metavar="URI",
-            help="the model's artifact (default: those of [live] file, or without one the latest)",
-        )
-        command.set_defaults(run=run)
-
-
-def _gateway(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
+@commands.command("gateway", example="mlservice serve gateway")
+def gateway(context: typer.Context) -> None:
+    """Serve predictions over HTTP; a worker computes them."""
     from mlservice.gateway.server import serve_gateway
 
-    serve_gateway(read_settings(environ))
-    return 0
+    serve_gateway(settings_of(context))
 
 
-def _queue(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
+@commands.command("queue", example="mlservice serve queue")
+def queue(context: typer.Context) -> None:
+    """Answer the requests of a Kafka topic.
+
+    A worker computes the predictions.
+    """
     from mlservice.queue.server import serve_queue
 
-    serve_queue(read_settings(environ))
-    return 0
+    serve_queue(settings_of(context))
 
 
-def _statistics(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
+@commands.command("statistics", example="mlservice serve statistics")
+def statistics(context: typer.Context) -> None:
+    """Serve the rewards of each version, for a bandit on a laptop."""
     from mlservice.bandit.server import serve_statistics
 
-    serve_statistics(read_settings(environ))
-    return 0
+    serve_statistics(settings_of(context))
 
 
-def _stand_ins(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+@commands.command("stand-ins", example="mlservice serve stand-ins --port 8003")
+def stand_ins(
+    context: typer.Context,
+    port: Annotated[
+        int, typer.Option(metavar="PORT", parser=whole_number(1, 65535), help="Port on 127.0.0.1.")
+    ] = 8003,
+) -> None:
+    """Serve fake upstreams, for the demo and for tests.
+
+    They answer what `stand_in` in upstreams.py returns.
+    """
     from mlservice.demo.fake_upstreams import serve_fake_upstreams
 
-    serve_fake_upstreams(read_settings(environ), arguments.port)
-    return 0
+    serve_fake_upstreams(settings_of(context), port)
 
 
-def _worker(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+@commands.command("worker", example="mlservice serve worker --model latest")
+def worker(context: typer.Context, model: ModelOption = None) -> None:
+    """Compute predictions for a gateway, over gRPC."""
+    from mlservice.artifacts import open_service_store
+    from mlservice.models.selection import find_model
+    from mlservice.owner import load_model_code, load_request_code
     from mlservice.worker.server import serve_worker
     from mlservice.worker.slot import fetch_slot, load_slot
 
-    settings = read_settings(environ)
-    side = load_model_code(settings.service.package)
-    if uri := _fixed_model(settings, arguments.model):
-        serve_worker(settings, load_slot(find_model(settings, uri), side))
+    settings = settings_of(context)
+    code = load_model_code(settings.service.package)
+    if uri := _fixed_model(settings, model):
+        serve_worker(settings, load_slot(find_model(settings, uri), code))
     else:
         names = load_request_code(settings.service.package).names
-        store = settings_store(settings)
-        serve_worker(settings, None, partial(fetch_slot, store=store, side=side, names=names))
-    return 0
+        store = open_service_store(settings)
+        serve_worker(settings, None, partial(fetch_slot, store=store, side=code, names=names))
 
 
-def _local(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+@commands.command("local", example="mlservice serve local")
+def local(context: typer.Context, model: ModelOption = None) -> None:
+    """Serve with a gateway and a worker, until Ctrl-C.
+
+    A process that ends is started again.
+    """
     from mlservice.local import LocalService
+    from mlservice.models.selection import find_model
 
-    settings = read_settings(environ)
-    uri = _fixed_model(settings, arguments.model)
-    model = find_model(settings, uri).uri if uri else None
-    with LocalService(settings.folder, environ, model) as service:
-        gateway = settings.gateway
-        print(f"http://{gateway.host}:{gateway.port}/v1/predict answers; Ctrl-C stops it")
+    settings = settings_of(context)
+    uri = _fixed_model(settings, model)
+    fixed = find_model(settings, uri).uri if uri else None
+    with LocalService(settings.folder, environ_of(context), fixed) as service:
+        print(f"{service.url}/v1/predict answers; Ctrl-C stops it", flush=True)
         service.supervise()
-    return 0
 
 
 def _fixed_model(settings: Settings, uri: str | None) -> str | None:
-    """The one model to serve, or None for those of the live file.
+    """The one model to serve, or None for the models of the live file.
 
-    Raises ``SettingsError`` where both are given.
+    Raises ``SettingsError`` if both are given.
     """
     if uri and settings.live.file:
         raise SettingsError(
-            f"--model {uri} and [live] file = '{settings.live.file}' both say what to serve: leave "
-            "out --model, or set MLSERVICE_LIVE__FILE to nothing for this process"
+            f"--model {uri} and [live] file = '{settings.live.file}' both name what to serve: "
+            "leave out --model, or set MLSERVICE_LIVE__FILE to nothing for this process"
         )
     return None if settings.live.file else uri or "latest"

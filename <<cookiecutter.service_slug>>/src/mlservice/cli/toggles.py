@@ -2,169 +2,196 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from mlservice.cli.audit_options import add_history, add_reason, changed, open_control, who
-from mlservice.cli.common import pair, read_settings, table
+import typer
+
+from mlservice.cli.audit_options import (
+    AuthorOption,
+    ReasonOption,
+    author,
+    open_control,
+    print_change,
+    print_history,
+)
+from mlservice.cli.group import CommandGroup, environ_of
+from mlservice.cli.options import JsonOption, exactly_one, read_json, read_pair
+from mlservice.cli.output import print_json, print_table
 from mlservice.errors import SettingsError
 
 if TYPE_CHECKING:
+    from mlservice.deploy.operator_settings import Change
     from mlservice.live import Flag
 
-_PARTS = 1000
-"""Parts of a percent in which shares are written."""
+commands = CommandGroup("Switch feature toggles and A/B tests of the cluster.")
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The toggle's name.")]
 
 
-def add_parser(verbs: Any) -> None:
-    """Add the verb to the command line."""
-    parser = verbs.add_parser("toggles", help="feature toggles and A/B tests of the cluster")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    listing = commands.add_parser("list", help="all of them, and what each does")
-    listing.set_defaults(run=_list)
-    show = commands.add_parser("show", help="one of them in flagd's format")
-    show.add_argument("name", metavar="NAME")
-    show.set_defaults(run=_show)
+def read_percent(text: str) -> float:
+    """A percentage in steps of 0.001, for typer."""
+    from mlservice.deploy.toggle_rules import is_percentage
 
-    setting = commands.add_parser("set", help="make one or replace it")
-    setting.add_argument("name", metavar="NAME")
-    kind = setting.add_mutually_exclusive_group(required=True)
-    kind.add_argument("--percent", type=_percent, metavar="P", help="on for P %% of the users")
-    kind.add_argument(
-        "--split",
-        metavar="NAME=P,...",
-        help="an A/B test: variants and their shares, such as control=50,treatment=50",
-    )
-    kind.add_argument("--file", type=Path, metavar="FILE", help="a flag in flagd's JSON format")
-    setting.add_argument(
-        "--allow",
-        action="append",
-        default=[],
-        metavar="USER",
-        help="with --percent: a user who has it whatever his share; may be repeated",
-    )
-    setting.set_defaults(run=_set)
-
-    for name, text in (
-        ("off", "the kill switch: everybody gets the default of the code"),
-        ("on", "take `off` back: its rule is in force again"),
-    ):
-        command = commands.add_parser(name, help=text)
-        command.add_argument("name", metavar="NAME")
-        command.set_defaults(run=_switch, state="ENABLED" if name == "on" else "DISABLED")
-        add_reason(command)
-    add_reason(setting)
-    add_history(commands, "toggles")
-
-
-def _percent(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 100 or abs(value * _PARTS - round(value * _PARTS)) > 1e-6:
-        raise argparse.ArgumentTypeError(f"'{text}': give 0 to 100, in steps of 0.001")
+    try:
+        value = float(text)
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' is not a number") from None
+    if not is_percentage(value):
+        raise typer.BadParameter(f"'{text}': give 0 to 100, in steps of 0.001")
     return value
 
 
-def _list(_: argparse.Namespace, environ: Mapping[str, str]) -> int:
+@commands.command("list", example="mlservice toggles list")
+def list_all(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List all toggles, and who changed them last."""
     from mlservice.deploy.operator_settings import read_flags
 
-    control = open_control(read_settings(environ), environ, "toggles")
+    control = open_control(context, "toggles")
+    flags = read_flags(control).flags
     last = {change.what: change for change in reversed(control.history())}
-    rows = []
-    for name, flag in read_flags(control).flags.items():
-        change = last.get(name)
-        said = (change.by, f"{change.at:%Y-%m-%d %H:%M}", change.why) if change else ("", "", "")
-        state = "on" if flag.state == "ENABLED" else "OFF"
-        rows.append((name, state, _rule(flag), *said))
-    print(table(("toggle", "", "rule", "last changed by", "at (UTC)", "why"), rows))
-    return 0
+    if as_json:
+        print_json([_as_dict(name, flag, last.get(name)) for name, flag in flags.items()])
+    else:
+        header = ("toggle", "", "rule", "last changed by", "at (UTC)", "why")
+        print_table(header, [_row(name, flag, last.get(name)) for name, flag in flags.items()])
 
 
-def _show(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+@commands.command("show", example="mlservice toggles show new-model")
+def show(
+    context: typer.Context,
+    name: NameArgument,
+    as_json: JsonOption = False,  # noqa: ARG001  # it is JSON in any case
+) -> None:
+    """Show one toggle in flagd's format.
+
+    It is JSON with and without --json.
+    """
     from mlservice.deploy.operator_settings import read_flags
 
-    control = open_control(read_settings(environ), environ, "toggles")
-    flag = read_flags(control).flags.get(arguments.name)
+    flag = read_flags(open_control(context, "toggles")).flags.get(name)
     if flag is None:
-        raise _unknown(arguments.name)
-    print(json.dumps(flag.model_dump(by_alias=True, exclude_defaults=True), indent=2))
-    return 0
+        raise _unknown(name)
+    print_json(flag.model_dump(by_alias=True, exclude_defaults=True))
 
 
-def _set(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+@commands.command(
+    "set", example='mlservice toggles set new-model --percent 5 --why "try it on a few users"'
+)
+def set_toggle(
+    context: typer.Context,
+    name: NameArgument,
+    why: ReasonOption,
+    percent: Annotated[
+        float | None,
+        typer.Option(metavar="P", parser=read_percent, help="On for P % of the users."),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=P,...",
+            help="An A/B test: variants and their shares, such as control=50,treatment=50.",
+        ),
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A file with a flag in flagd's JSON format.")
+    ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="USER",
+            help="With --percent: a user for whom it is always on; may be repeated.",
+        ),
+    ] = None,
+    by: AuthorOption = None,
+) -> None:
+    """Make a toggle, or replace it."""
     from mlservice.deploy.operator_settings import decode_flag, set_flag
 
-    if arguments.allow and arguments.percent is None:
-        raise SettingsError("--allow goes with --percent: write a rule into --file for the rest")
-    flag = decode_flag(_wanted(arguments), f"toggle {arguments.name}")
-    control = open_control(read_settings(environ), environ, "toggles")
-    done = set_flag(control, arguments.name, lambda _: flag, who(arguments, environ), arguments.why)
-    return changed(arguments.name, done)
+    exactly_one(context, percent=percent, split=split, file=file)
+    if allow and percent is None:
+        raise SettingsError("--allow needs --percent: for other rules, write a flag into --file")
+    flag = decode_flag(_wanted(percent, split, file, allow or []), f"toggle {name}")
+    control = open_control(context, "toggles")
+    changed = set_flag(control, name, lambda _: flag, author(by, environ_of(context)), why)
+    print_change(name, changed=changed)
 
 
-def _switch(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+@commands.command("off", example='mlservice toggles off new-model --why "too many errors"')
+def switch_off(
+    context: typer.Context, name: NameArgument, why: ReasonOption, by: AuthorOption = None
+) -> None:
+    """Switch a toggle off: all users get the default of the code."""
+    _switch(context, name, "DISABLED", why, by)
+
+
+@commands.command("on", example='mlservice toggles on new-model --why "the errors are fixed"')
+def switch_on(
+    context: typer.Context, name: NameArgument, why: ReasonOption, by: AuthorOption = None
+) -> None:
+    """Undo `off`: the toggle's rule is in force again."""
+    _switch(context, name, "ENABLED", why, by)
+
+
+@commands.command("history", example="mlservice toggles history new-model")
+def history(
+    context: typer.Context,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Only the changes of this toggle.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show who changed the toggles, when and why."""
+    print_history(context, "toggles", name, as_json=as_json)
+
+
+def _switch(context: typer.Context, name: str, state: str, why: str, by: str | None) -> None:
     from mlservice.deploy.operator_settings import set_flag
 
     def switched(flag: Flag | None) -> Flag:
         if flag is None:
-            raise _unknown(arguments.name)
-        return flag.model_copy(update={"state": arguments.state})
+            raise _unknown(name)
+        return flag.model_copy(update={"state": state})
 
-    control = open_control(read_settings(environ), environ, "toggles")
-    done = set_flag(control, arguments.name, switched, who(arguments, environ), arguments.why)
-    return changed(arguments.name, done)
+    control = open_control(context, "toggles")
+    changed = set_flag(control, name, switched, author(by, environ_of(context)), why)
+    print_change(name, changed=changed)
 
 
-def _wanted(arguments: argparse.Namespace) -> Any:
+def _wanted(percent: float | None, split: str | None, file: Path | None, allow: list[str]) -> Any:
     """The flag that the options stand for, as JSON."""
-    if arguments.file is not None:
-        try:
-            return json.loads(arguments.file.read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise SettingsError(f"--file {arguments.file}: cannot be read: {error}") from error
-    if arguments.split is not None:
-        shares = [_share(part) for part in arguments.split.split(",")]
-        variants: dict[str, Any] = {name: name for name, _ in shares}
-        return _flag(variants, shares[0][0], _fractions(shares))
-    shares = [("on", arguments.percent), ("off", 100 - arguments.percent)]
-    rule: Any = _fractions(shares)
-    if arguments.allow:
-        rule = {"if": [{"in": [{"var": "targetingKey"}, arguments.allow]}, "on", rule]}
-    return _flag({"on": True, "off": False}, "off", rule)
+    from mlservice.deploy.toggle_rules import percent_flag, split_flag
+
+    if file is not None:
+        return read_json("--file", file)
+    if split is not None:
+        return split_flag([_share(part) for part in split.split(",")])
+    return percent_flag(percent or 0.0, allow)
 
 
 def _share(text: str) -> tuple[str, float]:
-    name, value = pair(text)
+    name, value = read_pair("--split", text)
     try:
-        return name, _percent(value)
-    except (ValueError, argparse.ArgumentTypeError) as error:
-        raise SettingsError(f"--split {text}: {error}") from error
+        return name, read_percent(value)
+    except typer.BadParameter as error:
+        raise SettingsError(f"--split {text}: {error.message}") from error
 
 
-def _fractions(shares: Sequence[tuple[str, float]]) -> dict[str, Any]:
-    return {"fractional": [[name, round(share * _PARTS)] for name, share in shares]}
+def _row(name: str, flag: Flag, change: Change | None) -> tuple[str, ...]:
+    from mlservice.deploy.toggle_rules import describe_rule
+
+    said = (change.by, f"{change.at:%Y-%m-%d %H:%M}", change.why) if change else ("", "", "")
+    return (name, "on" if flag.state == "ENABLED" else "OFF", describe_rule(flag), *said)
 
 
-def _flag(variants: Mapping[str, Any], default: str, rule: Any) -> dict[str, Any]:
+def _as_dict(name: str, flag: Flag, change: Change | None) -> dict[str, Any]:
     return {
-        "state": "ENABLED",
-        "variants": variants,
-        "defaultVariant": default,
-        "targeting": rule,
+        "name": name,
+        "flag": flag.model_dump(by_alias=True, exclude_defaults=True),
+        "changed_by": change.by if change else None,
+        "changed_at": change.at.isoformat() if change else None,
+        "why": change.why if change else None,
     }
-
-
-def _rule(flag: Flag) -> str:
-    """What a flag does, in short."""
-    rule: Any = flag.targeting
-    if not rule:
-        return f"{flag.default} for all"
-    if set(rule) == {"fractional"} and all(len(part) == 2 for part in rule["fractional"]):
-        total = sum(weight for _, weight in rule["fractional"])
-        return ", ".join(f"{n} {100 * weight / total:g} %" for n, weight in rule["fractional"])
-    return "a rule: see `toggles show`"
 
 
 def _unknown(name: str) -> SettingsError:

@@ -2,40 +2,54 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from mlservice.upgrade import check, upgrade
+import typer
 
-
-def add_parser(verbs: Any) -> None:
-    """Add the verb to the command line."""
-    parser = verbs.add_parser("upgrade", help="take the newest version of the template")
-    parser.add_argument("--check", action="store_true", help="only say whether one is due")
-    parser.add_argument(
-        "--data",
-        action="append",
-        default=[],
-        type=_answer,
-        metavar="NAME=VALUE",
-        help="answer a question that the new version asks anew; may be repeated",
-    )
-    parser.set_defaults(run=_run)
+from mlservice.cli.group import environ_of
+from mlservice.cli.options import JsonOption
+from mlservice.cli.output import print_json
 
 
-def _run(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    folder = Path.cwd()
-    if arguments.check:
-        print(check(folder, environ))
+def upgrade(
+    context: typer.Context,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say whether an upgrade is due.")
+    ] = False,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Answer a question that the new version asks; may be repeated.",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take the newest version of the template.
+
+    The changes are staged in git and not committed. Nothing changes if an edit of yours is at risk.
+    """
+    from mlservice.upgrade import compare_versions, take_upgrade
+
+    folder, environ = Path.cwd(), environ_of(context)
+    answers = dict(_answer(text) for text in data or ())
+    if not check:
+        report = take_upgrade(folder, environ, answers)
+        print_json({"report": report}) if as_json else print(report)
+        return
+    versions = compare_versions(folder, environ)
+    if as_json:
+        print_json(asdict(versions))
     else:
-        print(upgrade(folder, environ, dict(arguments.data)))
-    return 0
+        print(versions.describe())
 
 
 def _answer(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not name or not equals:
-        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=VALUE, such as framework=lightgbm")
+        raise typer.BadParameter(
+            f"'{text}' is not NAME=VALUE, such as framework=lightgbm", param_hint="'--data'"
+        )
     return name, value

@@ -6,6 +6,6 @@ run in the owner's repository: it runs in a clone, guards compare what it did wi
 owner had, and only a result without a fault is applied, all of it or nothing.
 """
 
-from mlservice.upgrade.command import check, upgrade
+from mlservice.upgrade.command import compare_versions, take_upgrade
 
-__all__ = ["check", "upgrade"]
+__all__ = ["compare_versions", "take_upgrade"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,17 +24,32 @@ from mlservice.upgrade.source import commit_of, fetch, is_due, newest_tag
 _NOTHING = "The upgrade was not taken; nothing in this repository has changed."
 
 
-def check(folder: Path, environ: Mapping[str, str]) -> str:
-    """Say the recorded and the newest version, and whether an upgrade is due."""
+@dataclass(frozen=True)
+class Versions:
+    """The recorded and the newest version of the template, and whether an upgrade is due."""
+
+    recorded: str
+    newest: str
+    due: bool
+
+    def describe(self) -> str:
+        """One line for people."""
+        verdict = "an upgrade is due: run `make upgrade`" if self.due else "up to date"
+        return f"template {self.recorded}, newest {self.newest}: {verdict}"
+
+
+def compare_versions(folder: Path, environ: Mapping[str, str]) -> Versions:
+    """Compare the recorded version with the newest; raises ``UpgradeError``."""
     _locate(folder, environ)
     answers = read_answers(folder)
     with _scratch() as scratch:
         newest, due, _ = _compare(answers, scratch, environ)
-    verdict = "an upgrade is due: run `make upgrade`" if due else "up to date"
-    return f"template {answers.commit}, newest {newest}: {verdict}"
+    return Versions(answers.commit, newest, due)
 
 
-def upgrade(folder: Path, environ: Mapping[str, str], data: Mapping[str, str] | None = None) -> str:
+def take_upgrade(
+    folder: Path, environ: Mapping[str, str], data: Mapping[str, str] | None = None
+) -> str:
     """Take the newest version, staged and not committed; returns the report.
 
     ``data`` answers what the new version asks anew or does not accept any more. Raises
