@@ -34,7 +34,7 @@ def pieces_of_string(node: Node, source: Source) -> list[Piece]:
 
 
 def pieces_of_heredoc(node: Node, source: Source) -> list[Piece]:
-    """Return the parts of a heredoc, without the common indent if it begins with ``<<-``."""
+    """Return the parts of a heredoc, without the common indent if its mark follows a minus."""
     found = _HEREDOC.match(source.words(node))
     assert found  # noqa: S101  # the grammar's own pattern
     flush, mark, rest = found.groups()
