@@ -16,8 +16,8 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlservice.errors import RequestRefused
-from mlservice.gateway.admission import Admission, TooOften
+from mlservice.errors import TooManyRequests, Unauthorized
+from mlservice.gateway.admission import Admission
 from mlservice.live import Client, digest
 from template_tests.support.live_toy import LiveToy, Process, opened, wait_for
 from template_tests.support.toy_service import MakeToy
@@ -50,7 +50,7 @@ def test_a_client_never_gets_more_than_its_rate_and_what_it_saved(
         now[0] += pause
         try:
             admitted += admission.admit(bearer("t")) == "a"
-        except TooOften as error:
+        except TooManyRequests as error:
             assert error.retry_after >= 1
             limited = now[0]
             now[0] += error.retry_after + 1e-6
@@ -67,7 +67,7 @@ def test_clients_do_not_take_each_others_rate_and_keep_theirs_over_a_reload() ->
     assert admission.admit(bearer("ta")) == "a"
     assert admission.admit(bearer("tb")) == "b"
     admission.apply({**clients, "c": client("tc")})
-    with pytest.raises(TooOften, match="a may send 1 requests a second"):
+    with pytest.raises(TooManyRequests, match="a may send 1 requests a second"):
         admission.admit(bearer("ta"))
     assert [admission.admit(bearer("tc")) for _ in range(100)] == ["c"] * 100
 
@@ -83,9 +83,8 @@ def test_what_is_saved_up_needs_a_rate() -> None:
 def test_a_header_that_holds_no_known_token_is_refused(header: bytes) -> None:
     admission = Admission(required=False)
     admission.apply({"a": client("t")})
-    with pytest.raises(RequestRefused) as caught:
+    with pytest.raises(Unauthorized):
         admission.admit({b"authorization": header})
-    assert caught.value.status == 401
     admission.apply(None)
     admission.admit({b"authorization": header})
 

@@ -371,7 +371,7 @@ def test_the_batches_of_a_stream_are_answered_in_order_and_none_past_its_time(
             stream = BatchStream(predict_pb2_grpc.PredictorStub(channel).Predict)
             replies = await asyncio.gather(
                 *(
-                    stream.ask(
+                    stream.send(
                         predict_pb2.PredictRequest(
                             rows=struct.pack("<2d", x, 0),
                             count=1,

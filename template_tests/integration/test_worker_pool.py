@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from mlservice.prediction.batching import Batcher, Reply
+from mlservice.prediction.batching import Batch, Reply
+from template_tests.support.batch_callers import Callers
 from template_tests.support.live_toy import Crowd, LiveToy, Process, opened, wait_for
 from template_tests.support.toy_service import MakeToy
 
@@ -171,7 +172,7 @@ def test_a_list_that_is_empty_missing_or_cut_is_not_believed(
     gateway = gateway_of(world, workers)
     with Crowd(gateway) as crowd:
         world.put(content, "gateway.json")
-        wait_for(lambda: gateway.lines("used on") or gateway.lines("the last good one stays"))
+        wait_for(lambda: gateway.lines("stay in use") or gateway.lines("the last good one stays"))
         crowd.see(200)
         workers[0].process.kill()
         wait_for(lambda: gateway.lines(f"{workers[0].address} does not answer"))
@@ -231,19 +232,19 @@ def test_rows_that_wait_leave_as_soon_as_there_is_another_worker() -> None:
         sent: list[bytes] = []
         most = 1
 
-        async def send(rows: Sequence[bytes], _: Sequence[int], timeout: float) -> Reply:
-            sent.extend(rows)
+        async def send(batch: Batch) -> Reply:
+            sent.append(batch.rows)
             if len(sent) == 1:
-                await asyncio.sleep(timeout)
+                await asyncio.sleep(5)
             return Reply([0.0], b"\0", "version")
 
-        coalescer = Batcher(send, max_rows=1, max_queue=10, max_in_flight=lambda: most)
+        callers = Callers(send, max_rows=1, max_queue=10, max_in_flight=lambda: most)
         end = time.perf_counter() + 5
-        rows = [asyncio.create_task(coalescer.submit(row, end)) for row in (b"slow", b"next")]
+        rows = [asyncio.create_task(callers.submit(row, end)) for row in (b"slow", b"next")]
         await asyncio.sleep(0.05)
         assert sent == [b"slow"]
         most = 2
-        coalescer.wake()
+        callers.batcher.wake()
         async with asyncio.timeout(2):
             await rows[1]
         rows[0].cancel()

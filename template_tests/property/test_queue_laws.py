@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from mlservice.errors import Fault, RequestRefused
+from mlservice.errors import BrokenContract, Fault
 from mlservice.queue.ledger import Ledger
 from mlservice.queue.message import Message, dead_letter_of
 from template_tests.support.toy_service import Toy
@@ -171,9 +171,12 @@ TestGroup.settings = settings(max_examples=150, stateful_step_count=60, deadline
 
 
 def test_a_reason_that_is_no_utf_8_is_no_end_of_the_queue() -> None:
-    error = RequestRefused(422, "invalid_request", "no", [Fault("a", "\ud800", "is \ud800")])
+    error = BrokenContract([Fault("a", "\ud800", "is \ud800")])
     letter = dead_letter_of(message(0, 0, None), error, "dead")
-    assert dict(letter.headers)["x-dead-letter-reason"] == rb"no: a: is \ud800"
+    assert (
+        dict(letter.headers)["x-dead-letter-reason"]
+        == rb"the request breaks its contract: a: is \ud800"
+    )
 
 
 def test_messages_without_a_key_do_not_wait_for_each_other() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import jsonschema_rs
 import orjson
 
-from mlservice.errors import ContractError, Fault, RequestRefused
+from mlservice.errors import ContractError, Fault, NotJson, RepeatedKey
 
 _LONGEST_VALUE = 80
 _MOST_FAULTS = 20
@@ -67,8 +67,8 @@ def load_examples(folder: Path, kind: str) -> dict[str, Any]:
 def parse(body: bytes) -> Any:
     """Decode a JSON request body.
 
-    Raises ``RequestRefused`` (400) for what is not JSON, is not UTF-8, nests too deeply, holds
-    a number that is not finite, or names a key twice in one object.
+    Raises ``NotJson`` if the body is not JSON, is not UTF-8, nests too deeply or holds a number
+    that is not finite, and ``RepeatedKey`` if an object has a key twice.
     """
     try:
         message = orjson.loads(body)
@@ -77,9 +77,9 @@ def parse(body: bytes) -> Any:
         if orjson.dumps(message).count(b":") != body.count(b":") or b"\\" in body:
             json.loads(body, object_pairs_hook=_without_repeats)
     except orjson.JSONDecodeError as error:
-        raise RequestRefused(400, "not_json", f"the body is not valid JSON: {error}") from None
+        raise NotJson(f"the body is not valid JSON: {error}") from None
     except (RecursionError, orjson.JSONEncodeError):  # what is read deeper than it is written
-        raise RequestRefused(400, "not_json", "the body nests too deeply") from None
+        raise NotJson("the body nests too deeply") from None
     return message
 
 
@@ -88,7 +88,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     for key, value in pairs:
         if key in found:
             fault = Fault(key, _shown(value), "a key may stand once in an object")
-            raise RequestRefused(400, "repeated_key", f"the key '{key}' stands twice", [fault])
+            raise RepeatedKey(f"the key '{key}' stands twice", [fault])
         found[key] = value
     return found
 

@@ -28,9 +28,33 @@ keeps its traceback. The whole tree::
     │       ├── ClusterConflict         7   another process registered the job meanwhile
     │       └── JobNotRegistered        7   there is no such parameterized job to dispatch
     ├── QueueError                      8   Kafka says that going on is no use
-    └── RequestRefused                  1   one request; carries its HTTP status
-        ├── InvalidRequest              1   422; the owner's code may raise it
-        └── Unavailable                 1   503 with Retry-After
+    └── RequestError                    1   one request that gets no prediction
+        ├── NotJson                     1
+        ├── RepeatedKey                 1
+        ├── InvalidHeader               1
+        ├── RequestTooLarge             1
+        ├── BrokenContract              1   the request breaks its schema
+        │   └── InvalidRequest          1   it breaks a rule of the owner's code
+        ├── InvalidReward               1
+        ├── DeadlineExceeded            1   its time is over
+        ├── Unavailable                 1   nobody can predict just now; it may be tried again
+        │   ├── Overloaded              1   too many requests wait
+        │   ├── VersionGone             1   no worker of the chosen version is left
+        │   └── WorkerLost              1   the worker did not predict this batch
+        │       └── WorkerBroke         1   the connection broke, perhaps because of this batch
+        ├── PredictionFailed            1   the model has no usable score for it
+        ├── InvalidResponse             1   the response breaks its schema
+        ├── ResponseTooLarge            1   no message may be as large as the response
+        ├── InternalError               1   a bug, here or in the owner's code
+        └── HttpError                   1   only HTTP has these
+            ├── Unauthorized            1
+            ├── TooManyRequests         1
+            ├── PathNotFound            1
+            ├── MethodNotAllowed        1
+            └── CallerLeft              1
+
+A ``RequestError`` knows no status. Each transport maps the classes in one table of its own:
+``gateway.problems`` to HTTP, ``queue.outcomes`` to dead letters.
 """
 
 from __future__ import annotations
@@ -187,31 +211,163 @@ class Fault:
     rule: str
 
 
-class RequestRefused(MlserviceError):
-    """A request that is answered with an error (problem details, RFC 9457)."""
+class RequestError(MlserviceError):
+    """One request that gets no prediction; ``code`` names the kind for programs."""
 
-    def __init__(self, status: int, code: str, detail: str, faults: Sequence[Fault] = ()) -> None:
-        """Keep the HTTP ``status``, the machine-readable ``code`` and the faults by field."""
+    code: ClassVar[str]
+
+    def __init__(self, detail: str, faults: Sequence[Fault] = ()) -> None:
+        """Keep the ``detail`` for people and the faults by field."""
         super().__init__(detail)
-        self.status = status
-        self.code = code
         self.detail = detail
         self.faults = tuple(faults)
 
 
-class InvalidRequest(RequestRefused):
-    """A request that keeps the schema and still cannot be used, by a rule of the owner's."""
+class NotJson(RequestError):
+    """The body is not JSON that can be read."""
+
+    code = "not_json"
+
+
+class RepeatedKey(RequestError):
+    """An object of the body has a key twice."""
+
+    code = "repeated_key"
+
+
+class InvalidHeader(RequestError):
+    """A header has a value that cannot be used."""
+
+    code = "invalid_header"
+
+
+class RequestTooLarge(RequestError):
+    """The body has more bytes than the settings allow."""
+
+    code = "too_large"
+
+
+class BrokenContract(RequestError):
+    """The request breaks its contract."""
+
+    code = "invalid_request"
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        """Keep all that is wrong with it."""
+        super().__init__("the request breaks its contract", faults)
+
+
+class InvalidRequest(BrokenContract):
+    """A request that keeps the schema and still cannot be used, by a rule of the owner's code."""
 
     def __init__(self, field: str, value: Any, rule: str) -> None:
-        """Name the ``field``, the ``value`` that stands there, and the ``rule`` it breaks."""
-        fault = Fault(field, value, rule)
-        super().__init__(422, "invalid_request", "the request breaks its contract", [fault])
+        """Name the ``field``, its ``value``, and the ``rule`` that the value breaks."""
+        super().__init__([Fault(field, value, rule)])
 
 
-class Unavailable(RequestRefused):
-    """Nobody can predict just now: 503, and the caller may try again after ``retry_after`` s."""
+class InvalidReward(RequestError):
+    """The reward breaks its contract."""
 
-    def __init__(self, detail: str, code: str = "unavailable", retry_after: int = 1) -> None:
-        """Keep the reason as the problem's detail."""
-        super().__init__(503, code, detail)
+    code = "invalid_reward"
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        """Keep all that is wrong with it."""
+        super().__init__("the reward breaks its contract", faults)
+
+
+class DeadlineExceeded(RequestError):
+    """The request's time is over."""
+
+    code = "deadline_exceeded"
+
+
+class Unavailable(RequestError):
+    """Nobody can predict just now; the caller may try again after ``retry_after`` seconds."""
+
+    code = "unavailable"
+
+    def __init__(self, detail: str, retry_after: int = 1) -> None:
+        """Keep the reason as the detail."""
+        super().__init__(detail)
         self.retry_after = retry_after
+
+
+class Overloaded(Unavailable):
+    """Too many requests wait already."""
+
+    code = "overloaded"
+
+
+class VersionGone(Unavailable):
+    """No worker of the chosen version can predict any more; nothing was sent to one."""
+
+
+class WorkerLost(Unavailable):
+    """The worker did not predict this batch; another one may."""
+
+
+class WorkerBroke(WorkerLost):
+    """The connection broke: the worker may have died, perhaps because of this very batch."""
+
+
+class PredictionFailed(RequestError):
+    """The model has no usable score for this request."""
+
+    code = "prediction_failed"
+
+
+class InvalidResponse(RequestError):
+    """The response breaks its contract."""
+
+    code = "invalid_response"
+
+
+class ResponseTooLarge(RequestError):
+    """The response has more bytes than a message may have."""
+
+    code = "answer_too_large"
+
+
+class InternalError(RequestError):
+    """A bug of the platform or of the owner's code; the log has its traceback."""
+
+    code = "internal"
+
+
+class HttpError(RequestError):
+    """Base of what only HTTP has."""
+
+
+class Unauthorized(HttpError):
+    """The request has no known token, and one is required."""
+
+    code = "unauthorized"
+
+
+class TooManyRequests(HttpError):
+    """A client sends more than its rate; it may try again after ``retry_after`` seconds."""
+
+    code = "too_many_requests"
+
+    def __init__(self, detail: str, retry_after: int) -> None:
+        """Keep the client and its rate as the detail."""
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class PathNotFound(HttpError):
+    """The gateway has no such path."""
+
+    code = "not_found"
+
+
+class MethodNotAllowed(HttpError):
+    """The path has another method."""
+
+    code = "method_not_allowed"
+
+
+class CallerLeft(HttpError):
+    """The caller closed the connection before the request was complete."""
+
+    code = "disconnected"

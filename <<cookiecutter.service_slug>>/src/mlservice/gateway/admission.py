@@ -10,22 +10,12 @@ import math
 import time
 from collections.abc import Callable, Mapping
 
-from mlservice.errors import RequestRefused
+from mlservice.errors import TooManyRequests, Unauthorized
 from mlservice.live import Client, digest
 from mlservice.observe import metrics
 
 _BEARER = b"bearer "
 NOBODY = "(none)"
-
-
-class TooOften(RequestRefused):
-    """A client that asks more than it may: 429, and when it may again (``retry_after``, s)."""
-
-    def __init__(self, client: str, rate: float, retry_after: int) -> None:
-        """Name the client and its rate."""
-        detail = f"{client} may send {rate:g} requests a second"
-        super().__init__(429, "too_many_requests", detail)
-        self.retry_after = retry_after
 
 
 class _Bucket:
@@ -71,7 +61,7 @@ class Admission:
         }
 
     def admit(self, headers: Mapping[bytes, bytes]) -> str:
-        """The name of the client that asks; raises ``RequestRefused`` (401) and ``TooOften``."""
+        """The name of the client that asks; raises ``Unauthorized`` and ``TooManyRequests``."""
         if self._clients is None and not self._required:
             return NOBODY
         given = headers.get(b"authorization", b"")
@@ -80,12 +70,13 @@ class Admission:
             name = self._names.get(digest(given[len(_BEARER) :].strip()))
         if name is None:
             metrics.CLIENT_REQUESTS.counts[NOBODY, "refused"] += 1
-            raise RequestRefused(401, "unauthorized", "send a known token: Authorization: Bearer")
+            raise Unauthorized("send a known token: Authorization: Bearer")
         bucket = self._buckets.get(name)
         wait = bucket.take(self._clock()) if bucket else 0.0
         if bucket and wait:
             metrics.CLIENT_REQUESTS.counts[name, "limited"] += 1
-            raise TooOften(name, bucket.rate, math.ceil(wait))
+            words = f"{name} may send {bucket.rate:g} requests a second"
+            raise TooManyRequests(words, math.ceil(wait))
         metrics.CLIENT_REQUESTS.counts[name, "admitted"] += 1
         return name
 

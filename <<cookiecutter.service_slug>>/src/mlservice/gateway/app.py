@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from mlservice.errors import RequestRefused
+from mlservice.errors import MethodNotAllowed, PathNotFound, RequestError
 from mlservice.gateway.admission import Admission
 from mlservice.gateway.docs_page import add_docs
 from mlservice.gateway.endpoint import (
@@ -23,8 +23,7 @@ from mlservice.gateway.endpoint import (
     Send,
 )
 from mlservice.gateway.openapi import Document, read_document
-from mlservice.gateway.problems import PROBLEM, problem
-from mlservice.live import Live
+from mlservice.gateway.problems import PROBLEM, problem_body, problem_of
 from mlservice.prediction import request_headers
 from mlservice.prediction.service import PredictService
 from mlservice.settings import Settings
@@ -35,12 +34,11 @@ class Gateway:
 
     def __init__(self, settings: Settings) -> None:
         """Open the owner's side and the contracts; raises their errors at once."""
-        self.parts = PredictService(settings)
-        self.admission = Admission(required=settings.access.required)
-        if self.parts.live is not None:
-            self.parts.live.subscribe(self._admit)
-        self.predict = PredictEndpoint(settings.gateway, self.admission, self.parts.answering)
-        self.rewards = RewardEndpoint(settings.gateway, self.admission, self.parts.events)
+        self.service = PredictService(settings)
+        admission = Admission(required=settings.access.required)
+        self.service.on_live(lambda live: admission.apply(live.clients))
+        self.predict = PredictEndpoint(settings.gateway, admission, self.service.path)
+        self.rewards = RewardEndpoint(settings.gateway, admission, self.service.events)
         self._rest = self._make_rest(read_document(settings))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,15 +60,12 @@ class Gateway:
         """Close each connection with its next answer from now on."""
         self.predict.draining = self.rewards.draining = True
 
-    def _admit(self, live: Live) -> None:
-        self.admission.apply(live.clients)
-
     def _make_rest(self, document: Document) -> FastAPI:
         @asynccontextmanager
         async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-            self.parts.begin()
+            self.service.open()
             yield
-            await self.parts.close()
+            await self.service.close()
 
         app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
         app.add_exception_handler(HTTPException, _refuse)
@@ -88,7 +83,7 @@ class Gateway:
         @app.get("/ready")
         async def ready() -> JSONResponse:
             stopping = "the gateway stops" if self.draining else None
-            if reason := stopping or self.parts.answering.unavailable_reason:
+            if reason := stopping or self.service.unavailable_reason:
                 return JSONResponse({"status": "not ready", "reason": reason}, 503)
             return JSONResponse({"status": "ready"})
 
@@ -96,11 +91,12 @@ class Gateway:
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
-    """The problem details of a path or method that there is not."""
+    """The problem details of an unknown path or method."""
     assert isinstance(error, HTTPException)  # noqa: S101  # the handler is for these alone
-    missing = error.status_code == 404
-    code = "not_found" if missing else "method_not_allowed"
-    words = "there is no such path: see /docs" if missing else "this path has another method"
-    refused = RequestRefused(error.status_code, code, words)
-    body = problem(refused, request_headers.request_id(dict(request.scope["headers"])))
-    return Response(body, refused.status, error.headers, PROBLEM.decode())
+    refused: RequestError
+    if error.status_code == 404:
+        refused = PathNotFound("there is no such path: see /docs")
+    else:
+        refused = MethodNotAllowed("this path has another method")
+    body = problem_body(refused, request_headers.request_id(dict(request.scope["headers"])))
+    return Response(body, problem_of(refused).status, error.headers, PROBLEM.decode())

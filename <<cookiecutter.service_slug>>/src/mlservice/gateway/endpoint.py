@@ -1,7 +1,7 @@
 """The hot routes, as plain ASGI applications: POST /v1/predict and POST /v1/rewards.
 
-FastAPI's own machinery would cost more than half of such a request, so these routes are put in
-front of it; everything else is FastAPI's.
+FastAPI's own machinery would cost more than half of such a request, so these routes stand in front
+of it. FastAPI serves everything else.
 """
 
 from __future__ import annotations
@@ -17,14 +17,23 @@ from typing import Any, NamedTuple
 import orjson
 
 from mlservice.contracts import Contract, parse
-from mlservice.errors import RequestRefused
+from mlservice.errors import (
+    CallerLeft,
+    InternalError,
+    InvalidReward,
+    MethodNotAllowed,
+    RequestError,
+    RequestTooLarge,
+)
 from mlservice.events import MAX_REWARD, EventLog, RewardEvent
 from mlservice.gateway.admission import Admission
-from mlservice.gateway.problems import PROBLEM, Headers, headers_of, problem
+from mlservice.gateway.problems import PROBLEM, Headers, problem_body, problem_headers, problem_of
 from mlservice.gateway.uvicorn_protocol import TASK
 from mlservice.observe import metrics
 from mlservice.prediction import request_headers
-from mlservice.prediction.path import Prediction, PredictPath, RequestContext
+from mlservice.prediction.context import RequestContext
+from mlservice.prediction.path import PredictPath
+from mlservice.prediction.pending import Prediction
 from mlservice.settings import GatewaySettings
 
 Scope = MutableMapping[str, Any]
@@ -52,8 +61,9 @@ REWARD = Contract(
         },
     },
 )
-_READ_ON = 32
-_LEFT = "499"
+_DISCARDED_LIMITS = 32
+"""How many times the size limit is read and discarded, for a caller that sends too much."""
+_CALLER_LEFT = "499"
 log = logging.getLogger("mlservice.gateway")
 
 
@@ -74,7 +84,7 @@ class _Endpoint(ABC):
 
     @abstractmethod
     async def _answer(self, call: _Call) -> tuple[int, bytes, Headers]:
-        """Status, body and more headers; raises ``RequestRefused``."""
+        """Status, body and more headers; raises ``RequestError``."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one HTTP request."""
@@ -85,21 +95,21 @@ class _Endpoint(ABC):
         scope[TASK] = asyncio.current_task()
         try:
             if scope["method"] != "POST":
-                raise RequestRefused(405, "method_not_allowed", "use POST")
+                raise MethodNotAllowed("use POST")
             self._admission.admit(headers)
             body = await self._body(receive)
             call = _Call(body, headers, request_id, started)
             status, answer, extra = await self._answer(call)
-        except RequestRefused as error:
-            status, kind = error.status, PROBLEM
-            answer, extra = problem(error, request_id), headers_of(error)
+        except RequestError as error:
+            status, kind = problem_of(error).status, PROBLEM
+            answer, extra = problem_body(error, request_id), problem_headers(error)
         except asyncio.CancelledError:
-            metrics.ANSWERS.counts[_LEFT,] += 1
+            metrics.ANSWERS.counts[_CALLER_LEFT,] += 1
             return
         except Exception:
             log.exception("request %s failed", request_id)
             status, kind, extra = 500, PROBLEM, ()
-            answer = problem(RequestRefused(500, "internal", "see the log"), request_id)
+            answer = problem_body(InternalError("see the log"), request_id)
         start: list[tuple[bytes, bytes]] = [
             (b"content-type", kind),
             (b"content-length", b"%d" % len(answer)),
@@ -116,50 +126,48 @@ class _Endpoint(ABC):
         message = await receive()
         body: bytes = message.get("body", b"")
         size = len(body)
-        # A body that is too large is read on for a while and dropped: a caller that is cut off
-        # while it sends would see a broken connection instead of the answer.
-        while message.get("more_body") and size <= limit * _READ_ON:
+        # A body that is too large is read and discarded for a while: a caller whose connection is
+        # closed while it sends would see a broken connection instead of the answer.
+        while message.get("more_body") and size <= limit * _DISCARDED_LIMITS:
             message = await receive()
             part = message.get("body", b"")
             size += len(part)
             body = body + part if size <= limit else b""
         if size > limit:
-            raise RequestRefused(413, "too_large", f"a request may have {limit} bytes")
+            raise RequestTooLarge(f"a request may have {limit} bytes")
         if message["type"] == "http.disconnect":
-            raise RequestRefused(400, "disconnected", "the caller left before its request ended")
+            raise CallerLeft("the caller left before its request ended")
         return body
 
 
 class PredictEndpoint(_Endpoint):
     """Answers one request with one prediction."""
 
-    def __init__(
-        self, settings: GatewaySettings, admission: Admission, answering: PredictPath
-    ) -> None:
-        """Answer by ``answering``."""
+    def __init__(self, settings: GatewaySettings, admission: Admission, path: PredictPath) -> None:
+        """Answer by ``path``."""
         super().__init__(settings, admission)
-        self._answering = answering
+        self._path = path
         self._timeout = settings.deadline_ms / 1000
 
     async def _answer(self, call: _Call) -> tuple[int, bytes, Headers]:
         timeout = request_headers.timeout(call.headers, self._timeout)
-        # What the body took to come is the caller's time as well.
-        asked = RequestContext(
-            call.request_id, request_headers.user(call.headers), call.started, timeout
-        )
-        answered = await self._answering.answer(call.body, asked)
+        user = request_headers.user(call.headers)
+        # The time that the body took to arrive is part of the request's time.
+        started = call.started
+        context = RequestContext(call.request_id, user, started, started + timeout)
+        prediction = await self._path.predict(call.body, context)
         extra: Headers = ()
-        if answered.fallbacks:
-            extra = ((b"x-fallback", ", ".join(answered.fallbacks).encode()),)
+        if prediction.fallbacks:
+            extra = ((b"x-fallback", ", ".join(prediction.fallbacks).encode()),)
         if b"x-debug-timing" in call.headers:
-            extra = (*extra, (b"server-timing", _timing(answered, asked)))
-        return 200, answered.body, extra
+            extra = (*extra, (b"server-timing", _timing(prediction, context)))
+        return 200, prediction.body, extra
 
 
 class RewardEndpoint(_Endpoint):
-    """Takes what answers turned out to be worth; each becomes an event.
+    """Takes rewards: what predictions turned out to be worth. Each becomes an event.
 
-    Whoever counts them uses the first one for each request, so that one may be sent again.
+    The statistics count the first reward of a request, so a reward may be sent again.
     """
 
     def __init__(self, settings: GatewaySettings, admission: Admission, events: EventLog) -> None:
@@ -170,14 +178,15 @@ class RewardEndpoint(_Endpoint):
     async def _answer(self, call: _Call) -> tuple[int, bytes, Headers]:
         message = parse(call.body)
         if faults := REWARD.faults(message):
-            raise RequestRefused(422, "invalid_reward", "the reward breaks its contract", faults)
+            raise InvalidReward(faults)
         metrics.REWARDS.inc()
         self._events.put(RewardEvent(time.time(), message["request_id"], message["reward"]))
         return 202, orjson.dumps({"request_id": message["request_id"]}), ()
 
 
-def _timing(answered: Prediction, asked: RequestContext) -> bytes:
+def _timing(prediction: Prediction, context: RequestContext) -> bytes:
     """The stages in milliseconds, and what was left of the time (W3C Server Timing)."""
-    total = perf_counter() - asked.started
-    stages = {**answered.stages, "total": total, "left": asked.timeout - total}
+    now = perf_counter()
+    ends = {"total": now - context.started, "left": context.deadline - now}
+    stages = {**prediction.stages.by_name(), **ends}
     return ", ".join(f"{name};dur={s * 1000:.3f}" for name, s in stages.items()).encode()

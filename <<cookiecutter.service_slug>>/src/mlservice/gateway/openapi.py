@@ -14,9 +14,9 @@ from importlib import metadata
 from typing import Any
 
 from mlservice.contracts import Contract, load_examples
-from mlservice.errors import Fault, RequestRefused
+from mlservice.errors import Fault
 from mlservice.gateway.endpoint import PREDICT_PATH, REWARD, REWARD_PATH
-from mlservice.gateway.problems import CODES, FORM, PROBLEM, problem
+from mlservice.gateway.problems import BY_STATUS, FORM, PROBLEM, PROBLEMS, problem_body
 from mlservice.prediction import request_headers
 from mlservice.settings import Settings
 
@@ -27,17 +27,18 @@ _INTRODUCTION = """\
 Every request and every response is checked against the schemas below. Errors are problem details
 (RFC 9457), for paths and methods that do not exist too. Numbers are finite: JSON has no NaN.
 Ignore fields of an answer that you do not know: later versions may add some."""
-_WHEN = {
-    400: ("BadRequest", "The body is not plain JSON, or a header cannot be used."),
-    401: ("Unauthorized", "No known token, where this gateway asks for one."),
-    405: ("MethodNotAllowed", "This path has another method."),
-    413: ("TooLarge", "The body has more than {limit} bytes."),
-    422: ("BrokenContract", "The body breaks its contract, or a rule that no schema can say."),
-    429: ("TooOften", "More requests than this client may send."),
-    500: ("Failed", "There is no answer to this request; the log says why."),
-    503: ("Unavailable", "Nobody can predict just now, or too many requests wait."),
-    504: ("Late", "The time ran out."),
+_RESPONSES = {
+    400: "BadRequest",
+    401: "Unauthorized",
+    405: "MethodNotAllowed",
+    413: "TooLarge",
+    422: "BrokenContract",
+    429: "TooOften",
+    500: "Failed",
+    503: "Unavailable",
+    504: "Late",
 }
+"""Names of the document's responses: clients that are made from it have them in their code."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,8 @@ def make_document(settings: Settings, promised: Promised, release: Release) -> D
             "parameters": _PARAMETERS,
             "headers": _HEADERS,
             "responses": {
-                name: _problem(status, words.format(limit=settings.gateway.max_request_bytes))
-                for status, (name, words) in _WHEN.items()
+                name: _problem(status, settings.gateway.max_request_bytes)
+                for status, name in _RESPONSES.items()
             },
         },
     }
@@ -197,22 +198,28 @@ def _json(schema: str, examples: Mapping[str, Any] | None = None) -> Document:
 
 
 def _refusals(*statuses: int) -> Document:
-    return {str(status): _ref("responses", _WHEN[status][0]) for status in statuses}
+    return {str(status): _ref("responses", _RESPONSES[status]) for status in statuses}
 
 
-def _problem(status: int, words: str) -> Document:
-    headers = {401: "WWW-Authenticate", 405: "Allow", 429: "Retry-After", 503: "Retry-After"}
-    kinds = ", ".join(f"`{code}`" for code in CODES[status])
-    faults = [Fault("name", None, "is missing")] if status == 422 else []
-    example = problem(RequestRefused(status, CODES[status][0], words, faults), "7f3c9a51-2")
-    content = {"schema": _ref("schemas", "Problem"), "example": json.loads(example)}
-    response: Document = {
-        "description": f"{words} Kinds: {kinds}",
-        "content": {PROBLEM.decode(): content},
-    }
-    if name := headers.get(status):
+def _problem(status: int, limit: int) -> Document:
+    rows = BY_STATUS[status]
+    words = " ".join(f"`{code}`: {row.meaning} {row.remedy}" for code, row in rows.items())
+    if status == 413:
+        words += f" A body may not have more than {limit} bytes."
+    content = {"schema": _ref("schemas", "Problem"), "example": _example(status)}
+    response: Document = {"description": words, "content": {PROBLEM.decode(): content}}
+    if name := next(iter(rows.values())).header:
         response["headers"] = {name: _ref("headers", name)}
     return response
+
+
+def _example(status: int) -> Any:
+    """A problem of this status as a caller would see it."""
+    kind = next(kind for kind, row in PROBLEMS.items() if row.status == status)
+    error = kind.__new__(kind)  # its own constructor may want more than an example has
+    error.detail = PROBLEMS[kind].meaning
+    error.faults = (Fault("name", None, "is missing"),) if status == 422 else ()
+    return json.loads(problem_body(error, "7f3c9a51-2"))
 
 
 def _embedded(schema: Any, name: str) -> Any:

@@ -1,27 +1,92 @@
-"""Errors as HTTP shows them: problem details (RFC 9457), never anything of the inside."""
+"""The one table that maps errors to HTTP: status, header, meaning and remedy of each.
+
+The OpenAPI document and the service's page on problem codes are made from it.
+"""
 
 from __future__ import annotations
 
-import orjson
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import NamedTuple
 
+from mlservice import errors
 from mlservice.contracts import Contract
-from mlservice.errors import RequestRefused, Unavailable
-from mlservice.gateway.admission import TooOften
+from mlservice.errors import RequestError, TooManyRequests, Unavailable
+from mlservice.prediction.problem_details import problem_details
 
 PROBLEM = b"application/problem+json"
-# A caller may meet other codes in a later version: the status says what kind of error it is.
-CODES = {
-    400: ("not_json", "repeated_key", "invalid_header", "disconnected"),
-    401: ("unauthorized",),
-    404: ("not_found",),
-    405: ("method_not_allowed",),
-    413: ("too_large",),
-    422: ("invalid_request", "invalid_reward"),
-    429: ("too_many_requests",),
-    500: ("prediction_failed", "invalid_response", "internal"),
-    503: ("unavailable", "overloaded"),
-    504: ("deadline_exceeded",),
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+class Problem(NamedTuple):
+    """How HTTP shows one kind of error; ``header`` is the one that it adds, if any."""
+
+    status: int
+    meaning: str
+    remedy: str
+    header: str | None = None
+
+
+_TRY_AGAIN = "Try again after the seconds in Retry-After."
+_READ_THE_LOG = "Look up the request id in the service's log."
+PROBLEMS: Mapping[type[RequestError], Problem] = {
+    errors.NotJson: Problem(400, "The body is not plain JSON.", "Send one JSON object in UTF-8."),
+    errors.RepeatedKey: Problem(400, "An object has a key twice.", "Send each key once."),
+    errors.InvalidHeader: Problem(
+        400,
+        "A header cannot be used.",
+        "Follow the fault's rule, or leave the header out.",
+    ),
+    errors.CallerLeft: Problem(
+        400, "The caller left before its request was complete.", "Send the whole body."
+    ),
+    errors.Unauthorized: Problem(
+        401,
+        "The request has no known token, and this gateway requires one.",
+        "Send `Authorization: Bearer TOKEN`; the service's owner hands tokens out.",
+        "WWW-Authenticate",
+    ),
+    errors.PathNotFound: Problem(404, "There is no such path.", "See /docs."),
+    errors.MethodNotAllowed: Problem(
+        405, "This path has another method.", "Use the method in Allow.", "Allow"
+    ),
+    errors.RequestTooLarge: Problem(
+        413, "The body is too large.", "Send less, or raise `[gateway] max_request_bytes`."
+    ),
+    errors.BrokenContract: Problem(
+        422,
+        "The body breaks its contract, or a rule that no schema can say.",
+        "Correct the fields that the faults name.",
+    ),
+    errors.InvalidReward: Problem(
+        422, "The reward breaks its contract.", "Correct the fields that the faults name."
+    ),
+    errors.TooManyRequests: Problem(
+        429, "The client sends more requests than it may.", _TRY_AGAIN, "Retry-After"
+    ),
+    errors.PredictionFailed: Problem(
+        500, "The model has no usable score for this request.", _READ_THE_LOG
+    ),
+    errors.InvalidResponse: Problem(500, "The response breaks its contract.", _READ_THE_LOG),
+    errors.ResponseTooLarge: Problem(500, "The response is too large.", _READ_THE_LOG),
+    errors.InternalError: Problem(500, "The request met a bug.", _READ_THE_LOG),
+    errors.Unavailable: Problem(503, "No worker can predict now.", _TRY_AGAIN, "Retry-After"),
+    errors.Overloaded: Problem(503, "Too many requests wait.", _TRY_AGAIN, "Retry-After"),
+    errors.DeadlineExceeded: Problem(
+        504, "The request's time is over.", "Allow more by X-Request-Timeout-Ms, or try again."
+    ),
 }
+
+
+def _by_status() -> dict[int, dict[str, Problem]]:
+    found: dict[int, dict[str, Problem]] = defaultdict(dict)
+    for kind, problem in PROBLEMS.items():
+        found[problem.status].setdefault(kind.code, problem)
+    return dict(found)
+
+
+BY_STATUS: Mapping[int, Mapping[str, Problem]] = _by_status()
+"""The problems of each status by their codes. A later version may add codes."""
 FORM = Contract(
     "problem",
     {
@@ -36,7 +101,7 @@ FORM = Contract(
                 "pattern": "^urn:mlservice:problem:[a-z_]+$",
             },
             "title": {"description": "The kind of error, for people", "type": "string"},
-            "status": {"type": "integer", "enum": list(CODES)},
+            "status": {"type": "integer", "enum": list(BY_STATUS)},
             "detail": {"description": "What happened this time", "type": "string"},
             "request_id": {
                 "description": "Your X-Request-Id, or one made here; the log has it too",
@@ -49,8 +114,8 @@ FORM = Contract(
                     "type": "object",
                     "required": ["field", "value", "rule"],
                     "properties": {
-                        "field": {"description": "Where", "type": "string"},
-                        "value": {"description": "What stands there"},
+                        "field": {"description": "The field's path", "type": "string"},
+                        "value": {"description": "The value that the field has"},
                         "rule": {"description": "The rule that it breaks", "type": "string"},
                     },
                 },
@@ -58,37 +123,23 @@ FORM = Contract(
         },
     },
 )
-Headers = tuple[tuple[bytes, bytes], ...]
 
 
-def problem(error: RequestRefused, request_id: str) -> bytes:
-    """The body that tells of ``error``."""
-    body = {
-        "type": f"urn:mlservice:problem:{error.code}",
-        "title": error.code.replace("_", " "),
-        "status": error.status,
-        "detail": error.detail,
-        "request_id": request_id,
-        "faults": [vars(fault) for fault in error.faults],
-    }
-    try:
-        return orjson.dumps(body)
-    except orjson.JSONEncodeError:  # an owner's check may show any value
-        faults = [
-            {"field": _utf8(fault.field), "value": ascii(fault.value), "rule": _utf8(fault.rule)}
-            for fault in error.faults
-        ]
-        return orjson.dumps(body | {"detail": _utf8(error.detail), "faults": faults})
+def problem_of(error: RequestError) -> Problem:
+    """The row of the table for ``error``, or for the nearest of its base classes."""
+    return next(PROBLEMS[kind] for kind in type(error).__mro__ if kind in PROBLEMS)
 
 
-def _utf8(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
+def problem_body(error: RequestError, request_id: str) -> bytes:
+    """The body of the answer that tells of ``error``."""
+    return problem_details(error, problem_of(error).status, request_id)
 
 
-def headers_of(error: RequestRefused) -> Headers:
-    """What an error adds to the headers."""
-    if error.status == 401:
-        return ((b"www-authenticate", b"Bearer"),)
-    if isinstance(error, Unavailable | TooOften):
+def problem_headers(error: RequestError) -> Headers:
+    """The headers that ``error`` adds to the answer."""
+    if isinstance(error, Unavailable | TooManyRequests):
         return ((b"retry-after", b"%d" % error.retry_after),)
-    return ((b"allow", b"POST"),) if error.status == 405 else ()
+    header = problem_of(error).header
+    if header == "WWW-Authenticate":
+        return ((b"www-authenticate", b"Bearer"),)
+    return ((b"allow", b"POST"),) if header == "Allow" else ()

@@ -1,8 +1,8 @@
 """Runs the gateway under uvicorn, and stops it without losing a request.
 
-On SIGTERM the gateway first says that it is not ready and closes each connection with its
-next answer, while it goes on answering; only then does the listening socket close. Callers on
-kept-alive connections so leave by themselves instead of being cut off.
+On SIGTERM the gateway first reports that it is not ready and closes each connection with its next
+answer, while it goes on answering. Only then does the listening socket close. So callers on
+kept-alive connections leave by themselves instead of being cut off.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ def serve_gateway(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; raises ``AddressInUse`` and what ``Gateway`` raises."""
     log_as_json(settings.service.name)
     gateway = Gateway(settings)
-    if follower := gateway.parts.live:
-        signal.signal(signal.SIGHUP, lambda *_: follower.look_soon())
+    signal.signal(signal.SIGHUP, lambda *_: gateway.service.reload_soon())
     metrics.serve_metrics("gateway", settings.gateway.host, settings.gateway.metrics_port)
     with listen("gateway", settings.gateway.host, settings.gateway.port) as listener:
         config = uvicorn.Config(
@@ -52,12 +51,12 @@ def serve_gateway(settings: Settings) -> None:
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
         _Server(config, gateway, settings.gateway.drain_ms / 1000).run([listener])
-    # Python gives up its handlers before it ends, and the signal would kill it then.
+    # Python drops its handlers before it exits, and the signal would kill it then.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _tls(settings: Settings) -> dict[str, Any]:
-    """Uvicorn's options for TLS, none where it is not set; raises ``SettingsError``."""
+    """Uvicorn's options for TLS, none if it is not set; raises ``SettingsError``."""
     access = settings.access
     if not access.tls_cert:
         return {}

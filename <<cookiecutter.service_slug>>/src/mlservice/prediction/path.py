@@ -1,215 +1,285 @@
-"""From a request's bytes to its answer, whichever way it came: over HTTP or out of a queue.
+"""The predict path: from a request's bytes to its outcome, whichever way the request came in.
 
-Contract, toggles, version, upstreams, features, worker, answer, contract: each stage has its part
-of the one deadline and its time in the metrics, and what came of it becomes an event.
+The requests of one turn of the event loop go through the stages together, in plain calls: parse,
+contract, version, features, one message for each version, response. A request becomes a task only
+if an upstream must be asked for it; then it joins the turn in which it is complete. Each stage has
+its time in the metrics, and each prediction becomes an event.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import TypeVar
 
-import orjson
-
-from mlservice.contracts import Contract, parse
-from mlservice.errors import RequestRefused, Unavailable
+from mlservice.contracts import Contract
+from mlservice.errors import InternalError, RequestError, Unavailable, VersionGone
 from mlservice.events import EventLog, PredictionEvent, unit_of
 from mlservice.observe import metrics
 from mlservice.owner import RequestCode
-from mlservice.prediction.batching import Batcher, Score
+from mlservice.prediction import stages
+from mlservice.prediction.batching import Batcher
+from mlservice.prediction.context import RequestContext
+from mlservice.prediction.expiry import Expiry
+from mlservice.prediction.pending import Outcome, Pending, Prediction, StageTimes
 from mlservice.prediction.routing import Router
 from mlservice.prediction.traffic_split import Choice
-from mlservice.prediction.upstreams.enrichment import Enrichment
-from mlservice.prediction.workers.client import VersionGone
+from mlservice.prediction.upstreams.enrichment import Enrichment, Lookup
 from mlservice.prediction.workers.pool import WorkerPool
 from mlservice.protocol.packing import RowPacker
 from mlservice.settings import GatewaySettings
-from mlservice.toggles import ToggleContext, Toggles
-from mlservice.toggles.current import CURRENT_TOGGLES
+from mlservice.toggles import Toggles
 
-_observe = metrics.STAGE_SECONDS.observe
-log = logging.getLogger("mlservice.gateway")
-
-
-@dataclass(slots=True)
-class RequestContext:
-    """A request as it came in: it ``started`` by ``perf_counter`` and may take ``timeout`` s."""
-
-    request_id: str
-    user: str | None
-    started: float
-    timeout: float
-
-    @property
-    def deadline(self) -> float:
-        """When its time ends, by ``perf_counter``."""
-        return self.started + self.timeout
-
-
-@dataclass(slots=True)
-class Prediction:
-    """The answer's JSON, what it was given without, and the seconds that each stage took."""
-
-    body: bytes
-    fallbacks: tuple[str, ...]
-    stages: dict[str, float] = field(default_factory=dict)
+T = TypeVar("T")
+log = logging.getLogger("mlservice.prediction")
 
 
 class PredictPath:
-    """The parts of the gateway that an answer needs; belongs to one event loop."""
+    """Answers requests; belongs to one event loop, from ``open`` on."""
 
     def __init__(
         self,
         settings: GatewaySettings,
-        side: RequestCode,
+        code: RequestCode,
         contracts: tuple[Contract, Contract],
+        *,
+        router: Router,
+        toggles: Toggles,
         workers: WorkerPool,
         enrichment: Enrichment,
         events: EventLog,
     ) -> None:
-        """Join the owner's side, the contracts of request and response, and the rest."""
-        self.router = Router()
-        self.toggles = Toggles(events)
-        self.workers = workers
-        self.enrichment = enrichment
+        """Join the owner's code, the contracts of request and response, and the other parts."""
         self._settings = settings
-        self._side = side
+        self._code = code
         self._request, self._response = contracts
+        self._router = router
+        self._toggles = toggles
+        self._workers = workers
+        self._enrichment = enrichment
         self._events = events
-        self._packer = RowPacker(len(side.names))
-        self._lanes: dict[str, Batcher] = {}
-        workers.on_change(self._count_workers)
+        self._packer = RowPacker(len(code.names))
+        self._batchers: dict[str, Batcher] = {}
+        self._arrived: list[Pending] = []
+        self._complete: list[Pending] = []
+        self._enriching: set[asyncio.Task[None]] = set()
+        self._planned = False
+
+    def open(self) -> None:
+        """Belong to the running event loop from now on."""
+        self._loop = asyncio.get_running_loop()
+        self._expiry = Expiry()
+        self._workers.on_change(self._count_workers)
 
     @property
     def unavailable_reason(self) -> str | None:
-        """Why no request can be answered, None where they can."""
-        return self.workers.unavailable_reason or self.router.unavailable_reason
+        """Why no request can be answered, None if requests can."""
+        return self._workers.unavailable_reason or self._router.unavailable_reason
 
-    async def answer(self, body: bytes, asked: RequestContext) -> Prediction:
-        """The answer to a request; raises ``RequestRefused``."""
-        message = parse(body)
-        if faults := self._request.faults(message):
-            raise RequestRefused(422, "invalid_request", "the request breaks its contract", faults)
-        if reason := self.workers.unavailable_reason:
+    def submit(self, pending: Pending) -> None:
+        """Take a request; its outcome comes by its callback."""
+        self._expiry.watch(pending)
+        self._arrived.append(pending)
+        self._plan()
+
+    async def predict(self, body: bytes, context: RequestContext) -> Prediction:
+        """The prediction for one request; raises ``RequestError``. A cancel abandons it."""
+        outcome: asyncio.Future[Outcome] = self._loop.create_future()
+        pending = Pending(body, context, partial(_set_unless_done, outcome))
+        self.submit(pending)
+        try:
+            found = await outcome
+        except asyncio.CancelledError:
+            pending.abandon()
+            raise
+        if isinstance(found, RequestError):
+            raise found
+        return found
+
+    async def close(self) -> None:
+        """Wait until every batch that was sent is answered."""
+        for batcher in self._batchers.values():
+            await batcher.drain()
+        for task in self._enriching:
+            task.cancel()
+        self._expiry.close()
+
+    def _plan(self) -> None:
+        if not self._planned:
+            self._planned = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """Take the requests of this turn through the stages up to their batches."""
+        self._planned = False
+        arrived, self._arrived = self._arrived, []
+        complete, self._complete = self._complete, []
+        accepted = _through(self._accept, arrived)
+        complete += self._enrich(accepted) if self._enrichment.any else accepted
+        ready = _through(self._compute_rows, complete)
+        for version, group in _by_version(ready).items():
+            self._batcher(version).add(group)
+
+    def _accept(self, pending: Pending) -> None:
+        stages.parse_request(pending, self._request)
+        if reason := self._workers.unavailable_reason:
             raise Unavailable(reason)
-        choice = self._choose(asked)
-        validated = perf_counter()
-        stages = {"validate": validated - asked.started}
-        lacking: tuple[str, ...] = ()
-        if self.enrichment.any:
-            left = asked.timeout - stages["validate"]
-            message, lacking = await self.enrichment.enrich(message, left)
-            stages["enrich"] = perf_counter() - validated
-        asking = ToggleContext(self.toggles, asked.user, asked.request_id, message)
-        choice, score = await self._score(self._row(message, asking), choice, asked)
-        stages["queue"], stages["worker"] = score.queued, score.worked
-        scored = perf_counter()
-        answer = self._respond(score, asked, asking)
-        stages["respond"] = perf_counter() - scored
-        for stage, seconds in stages.items():
-            _observe((stage,), seconds)
-        found = self._found(choice, lacking)
-        self._tell(asked, choice, score, answer, found, stages)
-        return Prediction(orjson.dumps(answer), found, stages)
+        stages.choose_version(pending, self._router)
+        pending.validated_at = perf_counter()
 
-    async def drain(self) -> None:
-        """Wait until every batch that has left is answered."""
-        for lane in self._lanes.values():
-            await lane.drain()
+    def _enrich(self, accepted: Sequence[Pending]) -> list[Pending]:
+        """The requests whose upstreams' answers are known; the others become tasks."""
+        known = []
+        for pending, lookup in _with_results(self._look_up, accepted):
+            if lookup.unknown:
+                task = self._loop.create_task(self._ask_upstreams(pending, lookup))
+                self._enriching.add(task)
+                task.add_done_callback(self._enriching.discard)
+            else:
+                _complete(pending, lookup)
+                known.append(pending)
+        return known
 
-    def _choose(self, asked: RequestContext) -> Choice:
-        user = asked.user if asked.user and self.router.sticky else asked.request_id
-        return self.router.choose(user)
+    def _look_up(self, pending: Pending) -> Lookup:
+        return self._enrichment.look_up(pending.message)
 
-    def _row(self, message: Mapping[str, Any], asking: ToggleContext) -> bytes:
-        token = CURRENT_TOGGLES.set(asking)
+    async def _ask_upstreams(self, pending: Pending, lookup: Lookup) -> None:
         try:
-            return self._packer.pack(self._side.features(message))
-        finally:
-            CURRENT_TOGGLES.reset(token)
+            await self._enrichment.ask(lookup, pending.deadline)
+            _complete(pending, lookup)
+        except Exception as error:  # noqa: BLE001  # the caller must hear of it
+            pending.finish(_as_request_error(error, pending))
+        else:
+            self._complete.append(pending)
+            self._plan()
 
-    async def _score(
-        self, row: bytes, choice: Choice, asked: RequestContext
-    ) -> tuple[Choice, Score]:
-        """The score of ``row``, and which version gave it: another one where the first is gone."""
-        try:
-            score = await self._lane(choice.version).submit(row, asked.deadline)
-        except VersionGone:
-            choice = self._choose(asked)
-            score = await self._lane(choice.version).submit(row, asked.deadline)
-        metrics.VERSION_REQUESTS.counts[choice.version,] += 1
-        if choice.version != choice.assigned:
-            metrics.VERSION_FALLBACKS.labels(choice.assigned).inc()
-        return choice, score
+    def _compute_rows(self, pending: Pending) -> None:
+        stages.compute_rows(pending, self._toggles, self._code, self._packer)
 
-    def _respond(
-        self, score: Score, asked: RequestContext, asking: ToggleContext
-    ) -> dict[str, Any]:
-        token = CURRENT_TOGGLES.set(asking)
-        try:
-            prediction = self._side.respond(score.value)
-        finally:
-            CURRENT_TOGGLES.reset(token)
-        answer = {
-            "request_id": asked.request_id,
-            "model_version": score.model_version,
-            "prediction": prediction,
-        }
-        if faults := self._response.faults(answer):
-            log.error("the response to %s breaks its contract: %s", asked.request_id, faults)
-            raise RequestRefused(500, "invalid_response", "the response breaks its contract")
-        return answer
-
-    def _found(self, choice: Choice, lacking: tuple[str, ...]) -> tuple[str, ...]:
-        return lacking if choice.version == choice.assigned else (*lacking, "version")
-
-    def _tell(
-        self,
-        asked: RequestContext,
-        choice: Choice,
-        score: Score,
-        answer: Mapping[str, Any],
-        fallbacks: tuple[str, ...],
-        stages: Mapping[str, float],
-    ) -> None:
-        if not self._events.on:
-            return
-        self._events.put(
-            PredictionEvent(  # by position: names would double the cost of making it
-                time.time(),
-                asked.request_id,
-                asked.user,
-                choice.policy,
-                choice.assigned,
-                choice.probability,
-                choice.version,
-                score.model_version,
-                answer["prediction"],
-                fallbacks,
-                stages,
-                choice.salt,
-                unit_of(asked.user if self.router.sticky else None),
+    def _batcher(self, version: str) -> Batcher:
+        found = self._batchers.get(version)
+        if found is None:
+            found = self._batchers[version] = Batcher(
+                partial(self._workers.predict, version),
+                self._respond,
+                self._fail,
+                max_rows=min(self._settings.max_batch_rows, self._packer.max_rows),
+                max_queue=self._settings.max_queue_rows,
+                max_in_flight=partial(self._workers.max_in_flight, version),
             )
+        return found
+
+    def _respond(self, scored: Sequence[Pending]) -> None:
+        """Make the responses of a batch."""
+        finished = _with_results(self._make_response, scored)
+        _count([pending.choice for pending, _ in finished])
+        _observe([prediction.stages for _, (prediction, _) in finished])
+        for pending, (prediction, content) in finished:
+            if self._events.on:
+                self._events.put(self._event(pending, prediction, content))
+            pending.finish(prediction)
+
+    def _make_response(self, pending: Pending) -> tuple[Prediction, object]:
+        return stages.make_response(pending, self._code, self._response, perf_counter)
+
+    def _fail(self, requests: Sequence[Pending], error: Exception) -> None:
+        """Give the requests of a failed batch another version, or the error."""
+        again: list[Pending] = []
+        for pending in requests:
+            if isinstance(error, VersionGone) and not pending.reassigned and not pending.done:
+                pending.reassigned = True
+                again.append(pending)
+            else:
+                pending.finish(_as_request_error(error, pending))
+        chosen = _through(partial(stages.choose_version, router=self._router), again)
+        for version, group in _by_version(chosen).items():
+            self._batcher(version).add(group)
+
+    def _event(self, pending: Pending, prediction: Prediction, content: object) -> PredictionEvent:
+        context, choice = pending.context, pending.choice
+        return PredictionEvent(  # by position: names would double the cost of making it
+            time.time(),
+            context.request_id,
+            context.user,
+            choice.policy,
+            choice.assigned,
+            choice.probability,
+            choice.version,
+            pending.scores.model_version,
+            content,
+            prediction.fallbacks,
+            prediction.stages.by_name(),
+            choice.salt,
+            unit_of(context.user if self._router.sticky else None),
         )
 
-    def _lane(self, version: str) -> Batcher:
-        """The batches of one version."""
-        lane = self._lanes.get(version)
-        if lane is None:
-            lane = self._lanes[version] = Batcher(
-                partial(self.workers.predict, version),
-                max_rows=min(self._settings.max_batch_rows, self._packer.most_rows),
-                max_queue=self._settings.max_queue_rows,
-                max_in_flight=partial(self.workers.most_in_flight, version),
-            )
-        return lane
-
     def _count_workers(self, counts: Mapping[str, int]) -> None:
-        self.router.count_workers(counts)
-        for lane in self._lanes.values():
-            lane.wake()
+        self._router.count_workers(counts)
+        for batcher in self._batchers.values():
+            batcher.wake()
+
+
+def _count(choices: Sequence[Choice]) -> None:
+    """Count the answers of a batch by version."""
+    for (version, assigned), number in Counter((c.version, c.assigned) for c in choices).items():
+        metrics.VERSION_REQUESTS.counts[version,] += number
+        if version != assigned:
+            metrics.VERSION_FALLBACKS.labels(assigned).inc(number)
+
+
+def _observe(times: Sequence[StageTimes]) -> None:
+    """Put the times of a batch's stages into the metrics."""
+    for stage, amounts in zip(StageTimes._fields, zip(*times, strict=True), strict=False):
+        measured = [amount for amount in amounts if amount is not None]
+        if measured:
+            metrics.STAGE_SECONDS.observe_many((stage,), measured)
+
+
+def _complete(pending: Pending, lookup: Lookup) -> None:
+    pending.message, pending.fallbacks = lookup.merged()
+    pending.enriched_at = perf_counter()
+
+
+def _through(stage: Callable[[Pending], None], requests: Sequence[Pending]) -> list[Pending]:
+    """Run a stage for each request; returns those that go on, the others are finished."""
+    return [pending for pending, _ in _with_results(stage, requests)]
+
+
+def _with_results(
+    stage: Callable[[Pending], T], requests: Sequence[Pending]
+) -> list[tuple[Pending, T]]:
+    """Run a stage for each request; returns those that go on, with the stage's results."""
+    passed = []
+    for pending in requests:
+        if pending.done:
+            continue
+        try:
+            passed.append((pending, stage(pending)))
+        except Exception as error:  # noqa: BLE001  # the owner's code may raise anything
+            pending.finish(_as_request_error(error, pending))
+    return passed
+
+
+def _as_request_error(error: Exception, pending: Pending) -> RequestError:
+    """``error`` if it is for the caller, else the error that hides it; the log gets it."""
+    if isinstance(error, RequestError):
+        return error
+    log.error("request %s failed", pending.context.request_id, exc_info=error)
+    return InternalError("see the log")
+
+
+def _by_version(requests: Sequence[Pending]) -> dict[str, list[Pending]]:
+    found: dict[str, list[Pending]] = {}
+    for pending in requests:
+        found.setdefault(pending.choice.version, []).append(pending)
+    return found
+
+
+def _set_unless_done(future: asyncio.Future[Outcome], outcome: Outcome) -> None:
+    if not future.done():
+        future.set_result(outcome)

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from itertools import count
 from typing import Any
 
-from mlservice.errors import Fault, RequestRefused
+from mlservice.errors import Fault, InvalidHeader
 
 REQUEST_ID = "[A-Za-z0-9_.:-]{1,64}"
-LONGEST_TIMEOUT_MS = 600_000
-LONGEST_USER = 256
+MAX_TIMEOUT_MS = 600_000
+MAX_USER_BYTES = 256
 # As the OpenAPI document shows them.
 HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
     "X-Request-Id": (
@@ -21,11 +21,11 @@ HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "X-User-Id": (
         "Who asks: the same user gets the same variants",
-        {"type": "string", "minLength": 1, "maxLength": LONGEST_USER},
+        {"type": "string", "minLength": 1, "maxLength": MAX_USER_BYTES},
     ),
     "X-Request-Timeout-Ms": (
         "Time that the request may take",
-        {"type": "integer", "minimum": 1, "maximum": LONGEST_TIMEOUT_MS},
+        {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS},
     ),
     "X-Debug-Timing": (
         "With any value, the answer tells by Server-Timing what took how long",
@@ -49,7 +49,7 @@ def usable_id(headers: Mapping[bytes, bytes]) -> str | None:
 
 
 def user(headers: Mapping[bytes, bytes]) -> str | None:
-    """``X-User-Id``, None where there is none; raises ``RequestRefused`` for what is no id."""
+    """``X-User-Id``, None where there is none; raises ``InvalidHeader`` for what is no id."""
     given = headers.get(b"x-user-id")
     if given is None:
         return None
@@ -57,9 +57,9 @@ def user(headers: Mapping[bytes, bytes]) -> str | None:
         found = given.decode()
     except UnicodeDecodeError:
         found = ""
-    if not found or len(given) > LONGEST_USER or not found.isprintable():
-        rule = f"give 1 to {LONGEST_USER} bytes of printable UTF-8, or leave the header out"
-        raise _refused("X-User-Id", given, rule)
+    if not found or len(given) > MAX_USER_BYTES or not found.isprintable():
+        rule = f"give 1 to {MAX_USER_BYTES} bytes of printable UTF-8, or leave the header out"
+        raise _invalid("X-User-Id", given, rule)
     return found
 
 
@@ -68,12 +68,12 @@ def timeout(headers: Mapping[bytes, bytes], default: float) -> float:
     wish = headers.get(b"x-request-timeout-ms")
     if wish is None:
         return default
-    if not (wish.isdigit() and len(wish) < 9 and 1 <= int(wish) <= LONGEST_TIMEOUT_MS):
-        rule = f"give whole milliseconds from 1 to {LONGEST_TIMEOUT_MS}"
-        raise _refused("X-Request-Timeout-Ms", wish, rule)
+    if not (wish.isdigit() and len(wish) < 9 and 1 <= int(wish) <= MAX_TIMEOUT_MS):
+        rule = f"give whole milliseconds from 1 to {MAX_TIMEOUT_MS}"
+        raise _invalid("X-Request-Timeout-Ms", wish, rule)
     return int(wish) / 1000
 
 
-def _refused(name: str, value: bytes, rule: str) -> RequestRefused:
+def _invalid(name: str, value: bytes, rule: str) -> InvalidHeader:
     fault = Fault(name, value[:80].decode("latin-1"), rule)
-    return RequestRefused(400, "invalid_header", "a header cannot be used", [fault])
+    return InvalidHeader("a header cannot be used", [fault])

@@ -1,78 +1,104 @@
-"""Joins the parts that turn a request into an answer, for every way by which requests come.
+"""Joins the parts that turn a request into a prediction, for every transport.
 
-HTTP and the queue differ in how a request is read and its answer written, and in nothing else; so
-what lies between is joined here, once, and follows the live file here.
+This is the only place that makes these parts, and the only one that follows the live file for
+them. HTTP and the queue differ in how they read a request and write its outcome, and in nothing
+else.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from mlservice.contracts import Contract
 from mlservice.events import EventLog
 from mlservice.live import ListedWorker, Live, LiveFollower
 from mlservice.owner import load_request_code, load_upstreams
 from mlservice.prediction.path import PredictPath
+from mlservice.prediction.routing import Router
 from mlservice.prediction.statistics_poller import StatisticsPoller
 from mlservice.prediction.upstreams.enrichment import Enrichment
 from mlservice.prediction.workers.pool import WorkerPool
-from mlservice.protocol.tls import channel_credentials
+from mlservice.protocol.tls import worker_identity
 from mlservice.settings import Settings
+from mlservice.toggles import Toggles
 
 
 class PredictService:
-    """The predict path of one process; from ``begin`` on it belongs to one event loop."""
+    """The predict path of one process; belongs to one event loop, from ``open`` on."""
 
     def __init__(self, settings: Settings) -> None:
-        """Open the owner's side and the contracts; raises their errors at once."""
+        """Load the owner's code and the contracts; raises their errors at once."""
         package = settings.service.package
-        side = load_request_code(package)
-        self.request = Contract.load(settings.contracts / "request.schema.json")
-        self.response = Contract.load(settings.contracts / "response.schema.json")
-        path = settings.live_file
-        self.live = LiveFollower(path, settings.live) if path else None
+        code = load_request_code(package)
+        contracts = settings.contracts
         self.events = EventLog(settings.events_folder, settings.events.megabytes * 1_000_000)
-        credentials = channel_credentials(settings.internal_tls, settings.folder)
-        secure = (credentials, settings.internal_tls.worker_name) if credentials else None
-        self.workers = WorkerPool(side.names, secure)
-        self.enrichment = Enrichment(load_upstreams(package), settings.contracts / "upstreams")
-        self.answering = PredictPath(
-            settings.gateway,
-            side,
-            (self.request, self.response),
-            self.workers,
-            self.enrichment,
-            self.events,
+        self._live = LiveFollower(settings.live_file, settings.live) if settings.live_file else None
+        self._router = Router()
+        self._toggles = Toggles(self.events)
+        self._workers = WorkerPool(
+            code.names, worker_identity(settings.internal_tls, settings.folder)
         )
-        self._statistics = StatisticsPoller(self.answering.router)
+        self._enrichment = Enrichment(load_upstreams(package), contracts / "upstreams")
+        self._statistics = StatisticsPoller(self._router)
+        self.path = PredictPath(
+            settings.gateway,
+            code,
+            (
+                Contract.load(contracts / "request.schema.json"),
+                Contract.load(contracts / "response.schema.json"),
+            ),
+            router=self._router,
+            toggles=self._toggles,
+            workers=self._workers,
+            enrichment=self._enrichment,
+            events=self.events,
+        )
         self._unlisted: tuple[ListedWorker, ...] = (ListedWorker(address=settings.gateway.worker),)
         self._following: list[asyncio.Task[None]] = []
+        if self._live is not None:
+            self._live.subscribe(self._apply)
 
-    def begin(self) -> None:
-        """Know the workers, and follow the live file from now on, where there is one."""
-        if self.live is None:
-            self.workers.apply(self._unlisted)
+    @property
+    def unavailable_reason(self) -> str | None:
+        """Why no request can be answered, None if requests can."""
+        return self.path.unavailable_reason
+
+    def on_live(self, apply: Callable[[Live], None]) -> None:
+        """Call ``apply`` with each new live file as well, if there is a live file."""
+        if self._live is not None:
+            self._live.subscribe(apply)
+
+    def reload_soon(self) -> None:
+        """Look at the live file now; safe in a signal handler."""
+        if self._live is not None:
+            self._live.look_soon()
+
+    def open(self) -> None:
+        """Connect to the workers, and follow the live file from now on if there is one."""
+        self.path.open()
+        if self._live is None:
+            self._workers.apply(self._unlisted)
             return
-        self.live.subscribe(self._follow)
-        for run in (self.live.run, self._statistics.run):
+        for run in (self._live.run, self._statistics.run):
             self._following.append(asyncio.create_task(run()))
 
     async def close(self) -> None:
-        """Answer what has left, then close all connections and files."""
-        await self.answering.drain()
+        """Answer what was sent, then close all connections and files."""
+        await self.path.close()
         for task in self._following:
             task.cancel()
-        await self.enrichment.close()
-        await self.workers.close()
-        self.answering.toggles.close()
+        await self._enrichment.close()
+        await self._workers.close()
+        self._toggles.close()
         self.events.close()
 
-    def _follow(self, live: Live) -> None:
+    def _apply(self, live: Live) -> None:
         """Do as the live file says."""
         if live.workers is not None:
-            self._unlisted = ()  # the settings' worker is meant for a file that lists none ever
-        self.answering.router.apply(live.routing)
+            self._unlisted = ()  # the settings' worker is for live files that never list one
+        self._router.apply(live.routing)
         self._statistics.apply(live.routing)
-        self.answering.toggles.apply(live.toggles)
-        self.enrichment.apply(live.upstreams)
-        self.workers.apply(self._unlisted if live.workers is None else live.workers)
+        self._toggles.apply(live.toggles)
+        self._enrichment.apply(live.upstreams)
+        self._workers.apply(self._unlisted if live.workers is None else live.workers)

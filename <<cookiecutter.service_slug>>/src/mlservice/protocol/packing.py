@@ -54,7 +54,7 @@ class RowPacker:
             raise ValueError(f"{len(row)} features for {self.columns} names: {error}") from error
 
     @property
-    def most_rows(self) -> int:
+    def max_rows(self) -> int:
         """How many rows fit into one message, with their timeouts."""
         return (MAX_MESSAGE_BYTES - _ENVELOPE_BYTES) // (self._struct.size + 4)
 

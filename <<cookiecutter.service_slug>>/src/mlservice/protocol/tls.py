@@ -1,8 +1,9 @@
-"""TLS between gateway and worker, each proving itself to the other (mTLS), where it is set."""
+"""Mutual TLS between gateway and worker, if it is set: each proves its identity to the other."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import grpc
 
@@ -10,10 +11,17 @@ from mlservice.errors import SettingsError
 from mlservice.settings import InternalTlsSettings
 
 
-def server_credentials(tls: InternalTlsSettings, folder: Path) -> grpc.ServerCredentials | None:
-    """A worker's credentials, which ask a gateway for its own; None where TLS is not set.
+class WorkerIdentity(NamedTuple):
+    """Credentials for a channel, and the name that a worker's certificate must have."""
 
-    Raises ``SettingsError`` for a file that cannot be read.
+    credentials: grpc.ChannelCredentials
+    name: str
+
+
+def server_credentials(tls: InternalTlsSettings, folder: Path) -> grpc.ServerCredentials | None:
+    """A worker's credentials, which require a gateway's; None if TLS is not set.
+
+    Raises ``SettingsError`` if a file cannot be read.
     """
     if not tls.cert:
         return None
@@ -21,12 +29,12 @@ def server_credentials(tls: InternalTlsSettings, folder: Path) -> grpc.ServerCre
     return grpc.ssl_server_credentials([(key, cert)], ca, require_client_auth=True)
 
 
-def channel_credentials(tls: InternalTlsSettings, folder: Path) -> grpc.ChannelCredentials | None:
-    """A gateway's credentials; None where TLS is not set.  Raises ``SettingsError``."""
+def worker_identity(tls: InternalTlsSettings, folder: Path) -> WorkerIdentity | None:
+    """How a channel to a worker is secured; None if TLS is not set. Raises ``SettingsError``."""
     if not tls.cert:
         return None
     key, cert, ca = _read(tls, folder)
-    return grpc.ssl_channel_credentials(ca, key, cert)
+    return WorkerIdentity(grpc.ssl_channel_credentials(ca, key, cert), tls.worker_name)
 
 
 def _read(tls: InternalTlsSettings, folder: Path) -> tuple[bytes, bytes, bytes]:

@@ -27,8 +27,8 @@ _FULL_SECONDS = 0.2
 class QueueConsumer:
     """The consumer of one process (a ``Holder`` to its intake); belongs to one event loop."""
 
-    def __init__(self, settings: Settings, answering: PredictPath) -> None:
-        """Connect to Kafka in the background; raises ``SettingsError`` for options of no use."""
+    def __init__(self, settings: Settings, path: PredictPath) -> None:
+        """Connect to Kafka in the background; raises ``SettingsError`` for unusable options."""
         queue, topics = settings.queue, Topics.of(settings)
         limits = Limits(
             queue.deadline_ms / 1000,
@@ -38,7 +38,7 @@ class QueueConsumer:
         self.joined = False
         self.left = False
         self.ledger = Ledger(queue.most_in_flight)
-        self._replier = Replier(answering, topics, limits, self._wait)
+        self._replier = Replier(path, topics, limits, self._wait)
         self._outbox = Outbox(queue)
         self._intake = Intake(queue, topics.requests, topics.group, self)
         self._tasks: dict[tuple[int, int], asyncio.Task[None]] = {}

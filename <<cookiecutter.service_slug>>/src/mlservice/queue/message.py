@@ -1,8 +1,8 @@
-"""Messages as values: what was asked, and what is said to it on the other topics.
+"""Messages as values: requests, and the answers and dead letters that follow from them.
 
-The headers are those of HTTP. A message without a usable request id is named by its place, which
-no other message has and which stays the same when it is read again: a reader of the answers drops
-what it has seen by that name.
+The headers are those of HTTP. A message without a usable request id is named by its place in the
+topic. No other message has that place, and it stays the same if the message is read again, so a
+reader of the answers can drop duplicates by it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from mlservice.errors import RequestRefused
-from mlservice.gateway.problems import problem
+from mlservice.errors import RequestError, ResponseTooLarge
 from mlservice.prediction import request_headers
-from mlservice.prediction.path import Prediction
+from mlservice.prediction.pending import Prediction
+from mlservice.prediction.problem_details import problem_details
+from mlservice.queue.outcomes import outcome_of
 
-_LONGEST_ID = 64
-_LONGEST_REASON = 500
+_MAX_ID = 64
+_MAX_REASON = 500
 Headers = tuple[tuple[str, bytes | None], ...]
 
 
@@ -46,14 +47,14 @@ class Message:
 
     @property
     def user(self) -> str | None:
-        """``x-user-id``; raises ``RequestRefused`` for what is no id."""
+        """``x-user-id``; raises ``InvalidHeader`` for what is no id."""
         return request_headers.user(self._named)
 
     def expires(self, default: float) -> float:
         """When its time is over, by the system's clock; ``default`` (0: never) is in seconds.
 
-        The time counts from when the message was written. Raises ``RequestRefused`` for a wish
-        that cannot be used.
+        The time counts from when the message was written. Raises ``InvalidHeader`` for a
+        timeout that cannot be used.
         """
         return self.written + request_headers.timeout(self._named, default or math.inf)
 
@@ -64,7 +65,7 @@ class Message:
     @property
     def _place(self) -> str:
         place = f"-{self.partition}-{self.offset}"
-        if len(self.topic) + len(place) <= _LONGEST_ID:
+        if len(self.topic) + len(place) <= _MAX_ID:
             return self.topic + place
         return hashlib.sha256(self.topic.encode()).hexdigest()[:24] + place
 
@@ -80,28 +81,30 @@ class Record:
     lesser: Record | None = None
 
 
-def answer_to(message: Message, answered: Prediction, topic: str) -> Record:
+def answer_to(message: Message, prediction: Prediction, topic: str) -> Record:
     """The prediction."""
     found = {"x-request-id": message.request_id, "status": "200"}
-    if answered.fallbacks:
-        found["x-fallback"] = ", ".join(answered.fallbacks)
-    error = RequestRefused(500, "answer_too_large", "the answer is larger than a message may be")
+    if prediction.fallbacks:
+        found["x-fallback"] = ", ".join(prediction.fallbacks)
+    error = ResponseTooLarge("the answer is larger than a message may be")
     lesser = refusal_of(message, error, topic)
-    return Record(topic, message.key, answered.body, _headers(found), lesser)
+    return Record(topic, message.key, prediction.body, _headers(found), lesser)
 
 
-def refusal_of(message: Message, error: RequestRefused, topic: str) -> Record:
+def refusal_of(message: Message, error: RequestError, topic: str) -> Record:
     """Problem details, as HTTP gives them."""
-    found = {"x-request-id": message.request_id, "status": error.status}
-    return Record(topic, message.key, problem(error, message.request_id), _headers(found))
+    status = outcome_of(error).status
+    found = {"x-request-id": message.request_id, "status": status}
+    body = problem_details(error, status, message.request_id)
+    return Record(topic, message.key, body, _headers(found))
 
 
-def dead_letter_of(message: Message, error: RequestRefused, topic: str) -> Record:
-    """The message as it was, with headers that say why it lies there and whence it came."""
+def dead_letter_of(message: Message, error: RequestError, topic: str) -> Record:
+    """The message as it was, with headers that give the reason and the source position."""
     faults = "; ".join(f"{fault.field}: {fault.rule}" for fault in error.faults)
     reason = f"{error.detail}: {faults}" if faults else error.detail
     found = {
-        "x-dead-letter-reason": reason[:_LONGEST_REASON],
+        "x-dead-letter-reason": reason[:_MAX_REASON],
         "x-dead-letter-code": error.code,
         "x-dead-letter-topic": message.topic,
         "x-dead-letter-partition": message.partition,

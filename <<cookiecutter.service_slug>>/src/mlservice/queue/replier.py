@@ -1,10 +1,10 @@
-"""From a message to what is written because of it, whatever happens to the workers meanwhile.
+"""From a message to the records that must be written for it, whatever happens to the workers.
 
-A queue has time where HTTP has none. So a message that finds no worker waits, as long as its own
-time allows, and nothing is lost by an outage. Two kinds of messages must not wait for ever: those
-that can never be answered, which go to the dead-letter topic too, and those that may be the cause
-of the outage: a worker died over them, or hung. These are suspects. They are tried one at a time,
-so that they harm no others, and given up after a few tries.
+A queue has time that HTTP does not have. So a message that finds no worker waits as long as its own
+time allows, and an outage loses nothing. Two kinds of messages must not wait without end. Those
+that can never be answered also go to the dead-letter topic. Those that may be the cause of the
+outage, because a worker died or hung with them, are suspects: they are tried one at a time, so that
+they harm no others, and are given up after a few tries.
 """
 
 from __future__ import annotations
@@ -17,16 +17,26 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
-from mlservice.errors import RequestRefused, Unavailable
+from mlservice.errors import (
+    DeadlineExceeded,
+    InternalError,
+    PredictionFailed,
+    RequestError,
+    RequestTooLarge,
+    Unavailable,
+    WorkerBroke,
+)
 from mlservice.observe import metrics
-from mlservice.prediction.path import Prediction, PredictPath, RequestContext
-from mlservice.prediction.workers.client import WorkerBroke
+from mlservice.prediction.context import RequestContext
+from mlservice.prediction.path import PredictPath
+from mlservice.prediction.pending import Prediction
 from mlservice.queue.message import Message, Record, answer_to, dead_letter_of, refusal_of
+from mlservice.queue.outcomes import outcome_of
 from mlservice.queue.topics import Topics
 
-_MOST_LOSSES = 3
+_MAX_LOSSES = 3
 _FIRST_PAUSE = 0.1
-_LONGEST_PAUSE = 2.0
+_MAX_PAUSE = 2.0
 log = logging.getLogger("mlservice.queue")
 
 
@@ -57,39 +67,36 @@ class Reply:
 class Replier:
     """Answers messages; belongs to one event loop."""
 
-    def __init__(
-        self, answering: PredictPath, topics: Topics, limits: Limits, waiting: Waiting
-    ) -> None:
-        """Answer by ``answering``, and let ``waiting`` know."""
-        self._answering = answering
+    def __init__(self, path: PredictPath, topics: Topics, limits: Limits, waiting: Waiting) -> None:
+        """Answer by ``path``, and report to ``waiting``."""
+        self._path = path
         self._topics = topics
         self._limits = limits
         self._waiting = waiting
         self._one_suspect = asyncio.Lock()
 
     async def reply(self, message: Message) -> Reply:
-        """What comes of a message; nothing is raised unless it is cancelled."""
+        """What must be written for a message; raises nothing unless it is cancelled."""
         try:
-            answered = await self._answer(message, message.expires(self._limits.message_seconds))
-        except RequestRefused as error:
+            prediction = await self._predict(message, message.expires(self._limits.message_seconds))
+        except RequestError as error:
             return self._refused(message, error)
         except Exception:
             log.exception("message %s failed", message.request_id)
-            return self._refused(message, RequestRefused(500, "internal", "see the log"))
-        return Reply("answered", (answer_to(message, answered, self._topics.answers),))
+            return self._refused(message, InternalError("see the log"))
+        return Reply("answered", (answer_to(message, prediction, self._topics.answers),))
 
-    def _refused(self, message: Message, error: RequestRefused) -> Reply:
+    def _refused(self, message: Message, error: RequestError) -> Reply:
         answer = refusal_of(message, error, self._topics.answers)
-        if error.status == 504:
-            return Reply("expired", (answer,))
-        dead_letter = dead_letter_of(message, error, self._topics.dead_letters)
-        return Reply("refused" if error.status < 500 else "failed", (answer, dead_letter))
+        kind = outcome_of(error).kind
+        if kind == "expired":
+            return Reply(kind, (answer,))
+        return Reply(kind, (answer, dead_letter_of(message, error, self._topics.dead_letters)))
 
-    async def _answer(self, message: Message, expires: float) -> Prediction:
-        """The answer, however long it takes; raises ``RequestRefused`` but never 503."""
+    async def _predict(self, message: Message, expires: float) -> Prediction:
+        """The prediction, however long it takes; never raises an error that "waits"."""
         if message.value and len(message.value) > self._limits.size:
-            words = f"a request may have {self._limits.size} bytes"
-            raise RequestRefused(413, "too_large", words)
+            raise RequestTooLarge(f"a request may have {self._limits.size} bytes")
         losses = 0
         with _Wait(message, self._waiting) as wait:
             while True:
@@ -98,7 +105,7 @@ class Replier:
                         return await self._try(message, expires)
                 except (WorkerBroke, _TooSlow) as error:
                     losses += 1
-                    if losses == _MOST_LOSSES:
+                    if losses == _MAX_LOSSES:
                         raise _given_up(losses) from error
                     log.warning("message %s: %s", message.request_id, error)
                 except Unavailable:
@@ -108,13 +115,13 @@ class Replier:
     async def _try(self, message: Message, expires: float) -> Prediction:
         left = expires - time.time()
         if left <= 0:
-            raise RequestRefused(504, "deadline_exceeded", "the message's time ran out")
+            raise DeadlineExceeded("the message's time ran out")
         timeout = min(left, self._limits.try_seconds)
-        asked = RequestContext(message.request_id, message.user, time.perf_counter(), timeout)
+        context = RequestContext.begin(message.request_id, message.user, timeout)
         try:
-            return await self._answering.answer(message.value or b"", asked)
-        except RequestRefused as error:
-            if error.status == 504 and left > self._limits.try_seconds:
+            return await self._path.predict(message.value or b"", context)
+        except DeadlineExceeded as error:
+            if left > self._limits.try_seconds:
                 raise _TooSlow(f"no answer within {self._limits.try_seconds:g} s") from error
             raise
 
@@ -143,11 +150,12 @@ class _Wait:
         if not self._pause:
             self._waiting(self._message, waits=True)
         metrics.QUEUE_WAITS.inc()
-        self._pause = min(2 * self._pause or _FIRST_PAUSE, _LONGEST_PAUSE)
+        self._pause = min(2 * self._pause or _FIRST_PAUSE, _MAX_PAUSE)
         left = max(0.0, expires - time.time())
         await asyncio.sleep(min(left, self._pause * random.uniform(0.5, 1)))  # noqa: S311  # jitter
 
 
-def _given_up(losses: int) -> RequestRefused:
-    words = f"{losses} times a worker died, or gave no answer in time, with this message"
-    return RequestRefused(500, "prediction_failed", words)
+def _given_up(losses: int) -> PredictionFailed:
+    return PredictionFailed(
+        f"{losses} times a worker died, or gave no answer in time, with this message"
+    )

@@ -43,8 +43,7 @@ def serve_queue(settings: Settings) -> None:
         )
     log_as_json(settings.service.name)
     queue = QueueService(settings)
-    if follower := queue.parts.live:
-        signal.signal(signal.SIGHUP, lambda *_: follower.look_soon())
+    signal.signal(signal.SIGHUP, lambda *_: queue.service.reload_soon())
     metrics.serve_metrics("queue", settings.queue.host, settings.queue.metrics_port)
     with listen("queue", settings.queue.host, settings.queue.port) as listener:
         queue.serve(listener)
@@ -57,7 +56,7 @@ class QueueService:
 
     def __init__(self, settings: Settings) -> None:
         """Open the owner's side and the contracts; raises their errors at once."""
-        self.parts = PredictService(settings)
+        self.service = PredictService(settings)
         self._settings = settings
         self._consumer: QueueConsumer | None = None
         self._watch: Watch | None = None
@@ -83,7 +82,7 @@ class QueueService:
             return "the consumer does not run"
         if not self._consumer.joined:
             return "the consumer has not joined its group yet"
-        return self._watch.unavailable_reason or self.parts.answering.unavailable_reason
+        return self._watch.unavailable_reason or self.service.unavailable_reason
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -95,15 +94,15 @@ class QueueService:
         await asyncio.wait([running])
 
     async def _run(self) -> None:
-        self.parts.begin()
+        self.service.open()
         try:
             await self._consume()
         finally:
-            await self.parts.close()
+            await self.service.close()
 
     async def _consume(self) -> None:
         settings = self._settings
-        self._consumer = QueueConsumer(settings, self.parts.answering)
+        self._consumer = QueueConsumer(settings, self.service.path)
         self._watch = Watch(settings.queue, Topics.of(settings), self._consumer.ledger)
         watching = asyncio.create_task(self._watch.run())
         try:

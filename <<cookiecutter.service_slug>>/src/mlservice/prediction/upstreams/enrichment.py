@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import aiohttp
@@ -17,6 +18,24 @@ from mlservice.prediction.upstreams.client import Found, Query, UpstreamClient, 
 _SHARE = 0.5
 """The part of a request's time that upstreams may take; the rest is the model's."""
 log = logging.getLogger("mlservice.gateway")
+
+
+class Lookup:
+    """What upstreams know of one request: what is ``found``, and what is still ``unknown``."""
+
+    def __init__(self, request: Mapping[str, Any]) -> None:
+        """Nothing is known yet."""
+        self.request = request
+        self.found: dict[str, Found] = {}
+        self.unknown: list[tuple[UpstreamClient, Query]] = []
+
+    def merged(self) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+        """The request with the upstreams' answers, and the upstreams whose fallback was used."""
+        if not self.found:
+            return self.request, ()
+        fallbacks = tuple(name for name, item in self.found.items() if item.fallback is not None)
+        answers = {name: item.value for name, item in self.found.items()}
+        return {**self.request, **answers}, fallbacks
 
 
 class Enrichment:
@@ -50,34 +69,33 @@ class Enrichment:
         for client in self._clients:
             client.apply(urls.get(client.upstream.name, ()))
 
-    async def enrich(
-        self, request: Mapping[str, Any], left: float
-    ) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-        """The request with the upstreams' answers, and the names of those that had none.
+    def look_up(self, request: Mapping[str, Any]) -> Lookup:
+        """What is known of ``request`` at once, and which upstreams must be asked for the rest.
 
-        ``left`` is the time in seconds that the request still has.
+        Raises what the owner's queries raise.
         """
-        found: dict[str, Found] = {}
-        unknown: list[tuple[UpstreamClient, Query]] = []
+        lookup = Lookup(request)
         for client in self._clients:
             query = client.upstream.query(request)
             if query is None:
                 continue
             key = key_of(query)
             if kept := client.kept(key):
-                found[client.upstream.name] = kept
+                lookup.found[client.upstream.name] = kept
             else:
-                unknown.append((client, key))
-        if unknown:
-            session, limit = self._open(), left * _SHARE
-            finding = (client.find(session, key, limit) for client, key in unknown)
-            answers = await asyncio.gather(*finding)
-            names = (client.upstream.name for client, _ in unknown)
-            found.update(zip(names, answers, strict=True))
-        if not found:
-            return request, ()
-        lacking = tuple(name for name, item in found.items() if item.fallback is not None)
-        return {**request, **{name: item.value for name, item in found.items()}}, lacking
+                lookup.unknown.append((client, key))
+        return lookup
+
+    async def ask(self, lookup: Lookup, deadline: float) -> None:
+        """Ask for what ``lookup`` lacks, all at once, within a part of the time left.
+
+        ``deadline`` is the request's, by ``perf_counter``.
+        """
+        session = self._open()
+        limit = (deadline - perf_counter()) * _SHARE
+        asked = (client.find(session, key, limit) for client, key in lookup.unknown)
+        for (client, _), found in zip(lookup.unknown, await asyncio.gather(*asked), strict=True):
+            lookup.found[client.upstream.name] = found
 
     async def close(self) -> None:
         """Close all connections."""

@@ -1,11 +1,10 @@
-"""The workers that the gateway knows, and the choice of one for each batch.
+"""The workers that are known, and the choice of one for each batch.
 
-The list of workers is believed only as far as it can be lived with: one that is no more listed
-serves on until a listed one is healthy, so that an empty list, or one of workers that still
-start, takes nobody's answer away. A worker whose batches fail, or end too late while others' do
-not, is left out for a while, however healthy it says it is. Predictions change nothing, so a batch
-that was lost with its worker is sent to another one, once, as far as the budget for that goes: when
-all workers are in trouble, doubling their load is no help.
+A worker that disappears from the list stays in use until a listed one is healthy, so an empty list,
+or a list of workers that are still starting, never takes the service down. A worker whose batches
+fail, or end too late while others' do not, is ejected for a while, even if it reports healthy.
+Predictions change nothing, so a batch that was lost with its worker is sent to another one, once,
+within a retry budget: if all workers fail, doubling their load does not help.
 """
 
 from __future__ import annotations
@@ -14,21 +13,25 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter
 
-from mlservice.errors import RequestRefused
+from mlservice.errors import DeadlineExceeded, RequestError, VersionGone, WorkerLost
 from mlservice.live import ListedWorker
 from mlservice.observe import metrics
-from mlservice.prediction.batching import Reply
+from mlservice.prediction.batching import Batch, Reply
+from mlservice.prediction.context import milliseconds_left
 from mlservice.prediction.retry_budget import RetryBudget
-from mlservice.prediction.workers.client import Secure, VersionGone, WorkerClient, WorkerLost
+from mlservice.prediction.workers.client import WorkerClient
 from mlservice.protocol.packing import features_digest, pack_timeouts, unpack_scores
 from mlservice.protocol.predict_pb2 import PredictRequest
+from mlservice.protocol.tls import WorkerIdentity
 
-_BATCHES = 2
-"""Batches that a worker holds at a time: the one it computes and the next."""
-_MOST_FAILURES = 3
+_BATCHES_PER_WORKER = 2
+"""Batches that a worker holds at a time: the one that it computes and the next."""
+_MAX_FAILURES = 3
 _MUCH_FASTER = 5
-_WEIGHT = 0.1
+_SMOOTHING = 0.1
+"""Weight of the newest batch in the moving average of a worker's time."""
 
 log = logging.getLogger("mlservice.gateway")
 
@@ -36,98 +39,100 @@ log = logging.getLogger("mlservice.gateway")
 class WorkerPool:
     """The known workers; belongs to one event loop, and knows none before ``apply``."""
 
-    def __init__(self, names: Sequence[str], secure: Secure | None = None) -> None:
-        """Keep the names of the features that rows will hold; ``secure`` is for channels."""
-        self._secure = secure
+    def __init__(self, names: Sequence[str], identity: WorkerIdentity | None = None) -> None:
+        """Keep the names of the features that rows will hold; ``identity`` secures channels."""
+        self._identity = identity
         self.unavailable_reason: str | None = "no worker is known"
         self._digest = features_digest(names)
         self._listed: dict[str, str] = {}
         self._known: dict[str, WorkerClient] = {}
         self._ready: dict[str, list[WorkerClient]] = {}
-        self._astray: dict[str, list[WorkerClient]] = {}
-        self._leaving: dict[asyncio.Task[None], WorkerClient] = {}
+        self._unused: dict[str, list[WorkerClient]] = {}
+        self._retiring: dict[asyncio.Task[None], WorkerClient] = {}
         self._budget = RetryBudget("worker")
         self._changed: Callable[[Mapping[str, int]], None] = lambda _: None
 
     def on_change(self, call: Callable[[Mapping[str, int]], None]) -> None:
-        """Let ``call`` know how many workers of each version can predict, after each change."""
+        """Call ``call`` after each change with the number of ready workers of each version."""
         self._changed = call
 
     def apply(self, workers: Sequence[ListedWorker]) -> None:
-        """Know these workers from now on, each used once it is healthy."""
+        """Know these workers from now on; each is used once it is healthy."""
         if not workers and self._listed:
-            log.warning("no worker is listed any more: those that are healthy are used on")
+            log.warning("no worker is listed any more: the healthy ones stay in use")
         self._listed = {worker.address: worker.version for worker in workers}
         for address, version in self._listed.items():
             known = self._known.get(address)
             if known is None:
-                self._known[address] = WorkerClient(address, version, self._sort, self._secure)
+                self._known[address] = WorkerClient(
+                    address, version, self._update_ready, self._identity
+                )
             else:
                 known.version = version
-        self._sort()
+        self._update_ready()
 
     async def close(self) -> None:
         """Close all channels."""
-        leaving = dict(self._leaving)
+        leaving = dict(self._retiring)
         for task in leaving:
             task.cancel()
         await asyncio.gather(*leaving, return_exceptions=True)
         clients = (*self._known.values(), *leaving.values())
         await asyncio.gather(*(client.close() for client in clients))
 
-    def most_in_flight(self, version: str) -> int:
-        """How many batches for ``version`` may be on their way at a time.
+    def max_in_flight(self, version: str) -> int:
+        """How many batches for ``version`` may be under way at a time.
 
-        Those that a worker still holds which is not used any more take nobody's place. Where no
-        worker can be used, batches may leave all the same, to be refused at once.
+        Batches held by retired workers do not count against the limit. If no worker can be used,
+        batches may still be sent, to fail at once.
         """
-        most = _BATCHES * len(self._ready.get(version, ())) or _BATCHES
-        for worker in self._astray.get(version, ()):
+        most = _BATCHES_PER_WORKER * len(self._ready.get(version, ())) or _BATCHES_PER_WORKER
+        for worker in self._unused.get(version, ()):
             most += worker.in_flight
         return most
 
-    async def predict(
-        self, version: str, rows: Sequence[bytes], timeouts_ms: Sequence[int], timeout: float
-    ) -> Reply:
-        """Send packed rows, each with the time it has left, to a worker of ``version``.
+    async def predict(self, version: str, batch: Batch) -> Reply:
+        """Send a batch to a worker of ``version``; raises ``RequestError``.
 
-        See ``coalescer.Send``. A batch that its worker did not answer is sent to another one of
-        the same version, once.
+        A batch that its worker did not answer is sent to another one of the same version, once.
         """
-        request = PredictRequest(
-            rows=b"".join(rows),
-            count=len(rows),
-            timeouts_ms=pack_timeouts(timeouts_ms),
-            features=self._digest,
-        )
-        clock = asyncio.get_running_loop().time
-        started = clock()
         worker = self._choose(version, None)
         self._budget.earn()
+        started = perf_counter()
         try:
-            reply = await worker.predict(request, timeout)
-            worker.usual += _WEIGHT * (clock() - started - worker.usual)
+            reply = await worker.predict(self._request(batch, started), max(batch.deadlines))
+            worker.usual_seconds += _SMOOTHING * (perf_counter() - started - worker.usual_seconds)
         except WorkerLost:
-            self._weigh(worker)
+            self._eject_if_failing(worker)
             if not self._budget.spend():
                 raise
             metrics.BATCH_RETRIES.inc()
-            spent = clock() - started
-            left = [max(0, each - int(spent * 1000)) for each in timeouts_ms]
-            request.timeouts_ms = pack_timeouts(left)
-            reply = await self._choose(version, worker).predict(request, timeout - spent)
-        except RequestRefused as error:
-            if error.status == 504 and self._others_are_faster(worker, timeout):
+            other = self._choose(version, worker)
+            again = self._request(batch, perf_counter())
+            reply = await other.predict(again, max(batch.deadlines))
+        except RequestError as error:
+            late = isinstance(error, DeadlineExceeded)
+            if late and self._others_are_faster(worker, max(batch.deadlines) - started):
                 worker.failures += 1
-            self._weigh(worker)
+            self._eject_if_failing(worker)
             raise
         return Reply(unpack_scores(reply.scores), reply.statuses, reply.model_version)
 
-    def _choose(self, version: str, lost: WorkerClient | None) -> WorkerClient:
-        """The least loaded worker, and of several the one that was not chosen for longest.
+    def _request(self, batch: Batch, now: float) -> PredictRequest:
+        """The message for a worker, with the time that each row has left."""
+        left = [milliseconds_left(deadline, now) for deadline in batch.deadlines]
+        return PredictRequest(
+            rows=batch.rows,
+            count=len(batch.deadlines),
+            timeouts_ms=pack_timeouts(left),
+            features=self._digest,
+        )
 
-        The one that has ``lost`` the batch is only asked again where there is no other: it may
-        be back by now. Raises ``VersionGone``.
+    def _choose(self, version: str, lost: WorkerClient | None) -> WorkerClient:
+        """The least loaded worker; of several, the one that was chosen least recently.
+
+        The worker that has ``lost`` the batch is only asked again if there is no other: it may be
+        back by now. Raises ``VersionGone``.
         """
         ready = self._ready.get(version, [])
         others = [worker for worker in ready if worker is not lost]
@@ -142,45 +147,47 @@ class WorkerPool:
         return best
 
     def _others_are_faster(self, worker: WorkerClient, timeout: float) -> bool:
-        """Whether it is the worker that was too slow, not the caller in too much of a hurry.
+        """Whether the worker was too slow, not the caller's timeout too short.
 
-        Where all workers are too slow there is too much to do, and leaving one out is no help.
+        If all workers are too slow, there is too much load, and ejecting one does not help.
         """
         fellows = self._ready.get(worker.version, [])
-        usual = [other.usual for other in fellows if other is not worker and not other.failures]
+        usual = [
+            other.usual_seconds for other in fellows if other is not worker and not other.failures
+        ]
         return any(0 < _MUCH_FASTER * seconds < timeout for seconds in usual)
 
-    def _weigh(self, worker: WorkerClient) -> None:
-        """Leave out a worker that fails again and again, unless it is the last of its version."""
+    def _eject_if_failing(self, worker: WorkerClient) -> None:
+        """Eject a worker that fails repeatedly, unless it is the last one of its version."""
         fellows = self._ready.get(worker.version, [])
-        if worker.failures >= _MOST_FAILURES and worker in fellows and len(fellows) > 1:
+        if worker.failures >= _MAX_FAILURES and worker in fellows and len(fellows) > 1:
             metrics.EJECTIONS.inc()
             worker.eject()
 
-    def _sort(self) -> None:
-        """Decide anew who is used, after a change of the list or of somebody's health."""
+    def _update_ready(self) -> None:
+        """Choose the workers in use again, after a change of the list or of a worker's health."""
         healthy = [worker for worker in self._known.values() if worker.unavailable_reason is None]
         listed = [worker for worker in healthy if worker.address in self._listed]
         if listed:
             for address in self._known.keys() - self._listed.keys():
-                self._part_with(self._known.pop(address))
+                self._retire(self._known.pop(address))
         ready = listed or healthy
         self._ready = _by_version(ready)
         unused = [worker for worker in self._known.values() if worker not in ready]
-        self._astray = _by_version([*unused, *self._leaving.values()])
+        self._unused = _by_version([*unused, *self._retiring.values()])
         self.unavailable_reason = None if ready else self._reason()
         metrics.WORKERS.set(len(ready))
         metrics.WORKERS_KNOWN.set(len(self._known))
         self._changed(Counter(worker.version for worker in ready))
 
-    def _part_with(self, worker: WorkerClient) -> None:
+    def _retire(self, worker: WorkerClient) -> None:
         log.info("the worker at %s is not listed any more", worker.address)
         task = asyncio.create_task(worker.retire())
-        self._leaving[task] = worker
-        task.add_done_callback(self._leaving.pop)
+        self._retiring[task] = worker
+        task.add_done_callback(self._retiring.pop)
 
     def _reason(self) -> str:
-        """Why nobody can predict; callers see it, so the addresses are left to the log."""
+        """Why no worker can predict; callers see it, so the addresses are only in the log."""
         if not self._known:
             return "no worker is known"
         return f"{len(self._known)} workers are known, and cannot predict"

@@ -1,8 +1,7 @@
 """One open gRPC stream that carries batch after batch to a worker.
 
-What a call for each batch would do by itself is done here: replies find their requests by
-their order, one nobody waits for any more keeps its place in it, and all who wait are told
-when the stream ends.
+One stream replaces one call per batch, so replies are matched to requests by their order. An
+abandoned request keeps its place, and every request that still waits fails when the stream ends.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class BatchStream:
         self._call = open_call(self._requests())
         self._reader = asyncio.create_task(self._read())
 
-    async def ask(self, request: PredictRequest) -> PredictReply:
+    async def send(self, request: PredictRequest) -> PredictReply:
         """The reply to ``request``; raises ``grpc.aio.AioRpcError`` or ``StreamEnded``."""
         if self.ended:
             raise StreamEnded
@@ -47,13 +46,13 @@ class BatchStream:
         return await reply
 
     def finish(self) -> None:
-        """Send no more; what was sent is still answered."""
+        """Send nothing more; what was sent is still answered."""
         if not self.ended:
             self.ended = True
             self._outbox.put_nowait(None)
 
     async def close(self) -> None:
-        """Finish, and leave after a second even where the worker does not answer any more."""
+        """Finish, and leave after a second even if the worker does not answer any more."""
         self.finish()
         await asyncio.wait([self._reader], timeout=_CLOSE_SECONDS)
         self._call.cancel()

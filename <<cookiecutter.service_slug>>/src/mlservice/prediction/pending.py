@@ -1,0 +1,114 @@
+"""The record of one request on its way through the path.
+
+It is a plain record that the stages fill, since a task and a future for each request cost more
+than the stages themselves. Whoever hands a request in learns of its end by a callback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from mlservice.errors import RequestError
+from mlservice.prediction.context import RequestContext
+from mlservice.prediction.traffic_split import Choice
+
+
+class StageTimes(NamedTuple):
+    """Seconds that a request spent in each stage; ``enrich`` is None without upstreams."""
+
+    validate: float
+    enrich: float | None
+    queue: float
+    worker: float
+    respond: float
+
+    def by_name(self) -> dict[str, float]:
+        """The times of the stages that there were, by their names."""
+        return {name: time for name, time in self._asdict().items() if time is not None}
+
+
+class Prediction(NamedTuple):
+    """The response's JSON, the names of the fallbacks used, and the times of the stages."""
+
+    body: bytes
+    fallbacks: tuple[str, ...]
+    stages: StageTimes
+
+
+class Scores(NamedTuple):
+    """The scores of a request's rows and their model, and when the batch left and was answered."""
+
+    values: Sequence[float]
+    model_version: str
+    sent: float
+    answered: float
+
+
+Outcome = Prediction | RequestError
+
+
+class Pending:
+    """One request that has no outcome yet; belongs to one event loop."""
+
+    __slots__ = (
+        "body",
+        "choice",
+        "context",
+        "done",
+        "enriched_at",
+        "entered_at",
+        "fallbacks",
+        "message",
+        "on_done",
+        "reassigned",
+        "row_count",
+        "rows",
+        "scores",
+        "toggles",
+        "validated_at",
+    )
+
+    choice: Choice
+    """Its version, from the stage that chooses it on."""
+    scores: Scores
+    """From the worker's reply on."""
+
+    def __init__(
+        self, body: bytes, context: RequestContext, on_done: Callable[[Outcome], None]
+    ) -> None:
+        """``on_done`` is called once, with the outcome, unless the request is abandoned."""
+        self.body = body
+        self.context = context
+        self.on_done = on_done
+        self.done = False
+        self.message: Mapping[str, Any] = {}
+        self.fallbacks: tuple[str, ...] = ()
+        self.toggles: Any = None
+        self.rows = b""
+        self.row_count = 0
+        self.validated_at = self.entered_at = 0.0
+        self.enriched_at: float | None = None
+        self.reassigned = False
+        """Whether another version was chosen because the first one lost its workers."""
+
+    @property
+    def deadline(self) -> float:
+        """When its time is over, by ``perf_counter``."""
+        return self.context.deadline
+
+    def finish(self, outcome: Outcome) -> None:
+        """Give it its outcome; a second one changes nothing."""
+        if not self.done:
+            self._release()
+            self.on_done(outcome)
+
+    def abandon(self) -> None:
+        """Its caller has left: the stages that are still ahead skip it."""
+        self._release()
+
+    def _release(self) -> None:
+        self.done = True
+        self.body = self.rows = b""
+        self.message = {}
+        self.toggles = None
