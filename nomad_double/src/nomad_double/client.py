@@ -42,11 +42,13 @@ class Client:
         self.folder = settings.folder
         self._lock = threading.Lock()
         self._runners: dict[str, AllocRunner] = {}
-        self._news: dict[str, AllocRunner] = {}
+        self._changed: dict[str, AllocRunner] = {}
         self._wake = threading.Event()
         self._closed = False
         self._pool = ThreadPoolExecutor(512, thread_name_prefix="nomad-task")
-        self._thread = threading.Thread(target=self._rounds, daemon=True, name="nomad-reports")
+        self._thread = threading.Thread(
+            target=self._report_in_rounds, daemon=True, name="nomad-reports"
+        )
         self._thread.start()
 
     def start(self, alloc: Allocation) -> None:
@@ -83,7 +85,7 @@ class Client:
     def lose(self) -> None:
         """The node dies: its processes are gone and nothing is reported any more."""
         with self._lock:
-            runners, self._runners, self._news = list(self._runners.values()), {}, {}
+            runners, self._runners, self._changed = list(self._runners.values()), {}, {}
         for runner in runners:
             runner.kill_now()
 
@@ -104,16 +106,16 @@ class Client:
     def _note(self, runner: AllocRunner) -> None:
         with self._lock:
             if self._runners.get(runner.alloc.id) is runner:
-                self._news[runner.alloc.id] = runner
+                self._changed[runner.alloc.id] = runner
         self._wake.set()
 
-    def _rounds(self) -> None:
+    def _report_in_rounds(self) -> None:
         while not self._closed:
             self._wake.wait()
             time.sleep(_ROUND_SECONDS)
             self._wake.clear()
             with self._lock:
-                news, self._news = list(self._news.values()), {}
+                news, self._changed = list(self._changed.values()), {}
             if news and not self._closed:
                 self.report([_report(runner) for runner in news])
 

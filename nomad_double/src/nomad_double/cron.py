@@ -20,7 +20,7 @@ _MONTHS = {
     "oct": 10, "nov": 11, "dec": 12,
 }  # fmt: skip
 _BOUNDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
-_LONGEST = timedelta(days=366 * 5)
+_MAX_AHEAD = timedelta(days=366 * 5)
 
 
 class CronError(ValueError):
@@ -42,7 +42,7 @@ class Cron:
     def next(self, after: datetime) -> datetime | None:
         """The first moment later than ``after``, or None where none comes within five years."""
         at = after.astimezone(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
-        end = at + _LONGEST
+        end = at + _MAX_AHEAD
         while at < end:
             if at.month not in self.months or not self._on_day(at):
                 at = at.replace(hour=0, minute=0) + timedelta(days=1)

@@ -18,7 +18,7 @@ from nomad_double.validate import multierror
 Json = dict[str, Any]
 _SUCCESS = "Deployment completed successfully"
 _UNHEALTHY = "Failed due to unhealthy allocations"
-_TOO_SLOW = "Failed due to progress deadline"
+_PAST_DEADLINE = "Failed due to progress deadline"
 _BY_HAND = "Deployment marked as failed"
 _PAUSED = "Deployment is paused"
 
@@ -53,9 +53,9 @@ class Deployments:
         alloc = self._state.put_alloc(replace(alloc, deployment_status=status), client=True)
         if deployment is None or not deployment.active:
             return alloc
-        group = _counted(deployment.groups[alloc.group], before, healthy)
+        group = _with_health(deployment.groups[alloc.group], before, healthy)
         deployment = self._put_group(deployment, alloc.group, group, "DeploymentAllocHealth")
-        if not healthy and self._hopeless(alloc, group):
+        if not healthy and self._cannot_recover(alloc, group):
             self._fail(deployment, _UNHEALTHY)
         else:
             self._advance(deployment)
@@ -77,7 +77,7 @@ class Deployments:
                 changed = replace(deployment, status="paused", description=_PAUSED)
                 self._state.put_deployment(changed)
                 return {**self._answer(deployment, None, evaluate=False)}
-            groups = {k: _pushed(group) for k, group in deployment.groups.items()}
+            groups = {k: _with_new_deadline(group) for k, group in deployment.groups.items()}
             changed = replace(deployment, status="running", groups=groups)
             changed = replace(changed, description=running_description(changed))
             self.watch(self._state.put_deployment(changed))
@@ -136,17 +136,20 @@ class Deployments:
             for name, group in deployment.groups.items()
             if group.desired_canaries and not group.promoted and (groups is None or name in groups)
         }
-        faults = []
+        errors = []
         for name, group in wanted.items():
             healthy = [a for a in self._canaries(group) if a.healthy]
             if len(healthy) < group.desired_canaries:
                 count = f"{len(healthy)}/{group.desired_canaries}"
-                faults.append(f'Task group "{name}" has {count} healthy allocations')
+                errors.append(f'Task group "{name}" has {count} healthy allocations')
         if not wanted:
-            faults.append("no canaries to promote")
-        if faults:
-            raise ApiError(multierror(faults))
-        promoted = {name: _pushed(replace(group, promoted=True)) for name, group in wanted.items()}
+            errors.append("no canaries to promote")
+        if errors:
+            raise ApiError(multierror(errors))
+        promoted = {
+            name: _with_new_deadline(replace(group, promoted=True))
+            for name, group in wanted.items()
+        }
         changed = replace(deployment, groups={**deployment.groups, **promoted})
         changed = replace(changed, description=running_description(changed))
         for group in wanted.values():
@@ -182,7 +185,7 @@ class Deployments:
             self._state.put_deployment(done)
             self._state.mark_stable(deployment.key, deployment.job_version, True)
 
-    def _hopeless(self, alloc: Allocation, group: GroupRollout) -> bool:
+    def _cannot_recover(self, alloc: Allocation, group: GroupRollout) -> bool:
         """Whether no replacement can come in time, or at all."""
         if not group.progress_deadline:
             return True
@@ -196,12 +199,12 @@ class Deployments:
             deployment = self._state.deployments.get(name)
             if deployment is None or deployment.status != "running":
                 return
-            late = [g for g in deployment.groups.values() if self._late(g)]
+            late = [g for g in deployment.groups.values() if self._is_late(g)]
             if late:
-                self._fail(deployment, _TOO_SLOW)
+                self._fail(deployment, _PAST_DEADLINE)
                 self._evaluate(deployment)
 
-    def _late(self, group: GroupRollout) -> bool:
+    def _is_late(self, group: GroupRollout) -> bool:
         """Whether the deadline is over; canaries may wait for their promotion for ever."""
         if not group.progress_by or group.progress_by > time.time_ns():
             return False
@@ -252,17 +255,17 @@ class Deployments:
         return changed
 
 
-def _counted(group: GroupRollout, before: bool | None, healthy: bool) -> GroupRollout:
+def _with_health(group: GroupRollout, before: bool | None, healthy: bool) -> GroupRollout:
     """The group with one more that is healthy or not; a healthy one moves the deadline."""
     group = replace(
         group,
         healthy=group.healthy + healthy - (before is True),
         unhealthy=group.unhealthy + (not healthy) - (before is False),
     )
-    return _pushed(group) if healthy else group
+    return _with_new_deadline(group) if healthy else group
 
 
-def _pushed(group: GroupRollout) -> GroupRollout:
+def _with_new_deadline(group: GroupRollout) -> GroupRollout:
     if not group.progress_deadline:
         return group
     return replace(group, progress_by=time.time_ns() + group.progress_deadline)

@@ -12,7 +12,7 @@ from typing import Any
 from nomad_double.refusal import ApiError
 
 Json = dict[str, Any]
-_MOST_PAYLOAD = 16_384
+_MAX_PAYLOAD = 16_384
 
 
 def decoded_payload(body: Mapping[str, Any]) -> bytes:
@@ -40,8 +40,8 @@ def check_dispatch(
         raise ApiError("Payload is not provided but required by parameterized job")
     if block["Payload"] == "forbidden" and payload:
         raise ApiError("Payload provided but forbidden by parameterized job")
-    if len(payload) > _MOST_PAYLOAD:
-        raise ApiError(f"Payload exceeds maximum size; {len(payload)} > {_MOST_PAYLOAD}")
+    if len(payload) > _MAX_PAYLOAD:
+        raise ApiError(f"Payload exceeds maximum size; {len(payload)} > {_MAX_PAYLOAD}")
     required, optional = set(block["MetaRequired"] or ()), set(block["MetaOptional"] or ())
     extra = [key for key in meta if key not in required | optional]
     if extra:

@@ -76,7 +76,7 @@ class NomadDouble:
         self.server.oversubscription = oversubscription
         deployments = Deployments(self.server, self._timers)
         self._periodic = Periodic(self.server)
-        self.faults = Faults(self)
+        self.faults = Faults(self.server, self.acl, self.close_listener, self.open_listener)
         self._api = Api(self.faults, wrapped_errors=wrapped_errors)
         JobRoutes(self.server, self.acl).add_to(self._api)
         AllocRoutes(self.server, deployments, self.acl).add_to(self._api)

@@ -42,30 +42,30 @@ class DriverError(Exception):
 
 def check_config(driver: str, config: Mapping[str, Any], ports: Sequence[str]) -> None:
     """Raise ``ConfigError`` or ``DriverError`` where the driver would not start this."""
-    faults = [
+    errors = [
         f'Invalid label: No argument or block type is named "{name}".'
         for name in config
         if name not in _KNOWN.get(driver, ())
     ]
     needed = _REQUIRED.get(driver)
     if needed and needed not in config:
-        faults.append(
+        errors.append(
             f'Missing required argument: The argument "{needed}" is required, but no definition '
             "was found."
         )
-    faults += [
+    errors += [
         f'{_UNFIT} attribute "{name}": string required.'
         for name in _TEXTS
         if name in config and isinstance(config[name], list | dict)
     ]
-    faults += [
+    errors += [
         f'{_UNFIT} attribute "{name}": list of string required.'
         for name in _LISTS
         if name in config and not isinstance(config[name], list)
     ]
-    if faults:
-        lines = "\n\t".join(["* failed to parse config: ", *(f"* {fault}" for fault in faults)])
-        raise ConfigError(f"{len(faults) + 1} errors occurred:\n\t{lines}\n\n")
+    if errors:
+        lines = "\n\t".join(["* failed to parse config: ", *(f"* {error}" for error in errors)])
+        raise ConfigError(f"{len(errors) + 1} errors occurred:\n\t{lines}\n\n")
     if driver == "docker":
         _check_docker(config, ports)
 

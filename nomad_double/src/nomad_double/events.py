@@ -12,7 +12,7 @@ from nomad_double.objects import Allocation, Deployment, Evaluation
 
 Json = dict[str, Any]
 _BUFFERED = 100  # entries; event_buffer_size
-_SLOW = 10_000  # entries that a reader may lag behind
+_MAX_LAG = 10_000  # entries that a reader may lag behind
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Subscription:
     """What a reader follows: topics with the keys to let through, and the namespace."""
 
     topics: Mapping[str, frozenset[str]]
     namespace: str
 
-    def takes(self, change: Change) -> bool:
+    def matches(self, change: Change) -> bool:
         """Whether the reader gets the change."""
         if self.namespace not in ("*", change.namespace):
             return False
@@ -74,7 +74,7 @@ class Broker:
             return
         self._buffer.append((index, changes))
         for reader in list(self._readers):
-            if reader.qsize() > _SLOW:
+            if reader.qsize() > _MAX_LAG:
                 self._readers.discard(reader)
                 reader.put(None)
             else:

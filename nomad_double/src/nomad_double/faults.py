@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from nomad_double.double import NomadDouble
+from nomad_double.acl import Acl
+from nomad_double.server import Server
 
 
 @dataclass
@@ -21,9 +21,15 @@ class _Planned:
 class Faults:
     """Faults of one double; all of them may be set from any thread, at any time."""
 
-    def __init__(self, double: NomadDouble) -> None:
-        """Nothing is wrong yet."""
-        self._double = double
+    def __init__(
+        self, server: Server, acl: Acl, close: Callable[[], None], open_again: Callable[[], None]
+    ) -> None:
+        """Begin without a fault; ``close`` and ``open_again`` are about the double's port."""
+        self._server = server
+        self._state = server.state
+        self._acl = acl
+        self._close = close
+        self._open = open_again
         self._lock = threading.Lock()
         self._drops: list[_Planned] = []
         self._answers: list[_Planned] = []
@@ -32,11 +38,11 @@ class Faults:
 
     def away(self) -> None:
         """Close the listener and all connections: who connects is refused until ``back()``."""
-        self._double.close_listener()
+        self._close()
 
     def back(self) -> None:
         """Listen again, on the same port."""
-        self._double.open_listener()
+        self._open()
 
     def drop_responses(self, route_pattern: str, count: int) -> None:
         """Act on the next ``count`` requests of a route, then close without an answer.
@@ -53,53 +59,53 @@ class Faults:
 
     def reset_index(self) -> None:
         """The index goes backwards, as after a snapshot was restored."""
-        self._double.state.reset_index()
+        self._state.reset_index()
 
     @property
     def spurious_wakeups(self) -> bool:
         """Whether blocking queries return now and then though nothing changed."""
-        return self._double.state.spurious > 0
+        return self._state.spurious > 0
 
     @spurious_wakeups.setter
     def spurious_wakeups(self, wanted: bool) -> None:
-        self._double.state.spurious = 0.3 if wanted else 0.0
+        self._state.spurious = 0.3 if wanted else 0.0
 
     def expire_token(self, token: str) -> None:
         """The token is refused from now on."""
-        self._double.acl.expire(token)
+        self._acl.expire(token)
 
     def lose_node(self) -> None:
         """The node dies with all that runs on it, and another like it takes its place.
 
         Running allocations become ``lost`` and are placed anew.
         """
-        self._double.server.lose_node()
+        self._server.lose_node()
 
     @property
     def hide_oom(self) -> bool:
         """Whether a kill for memory shows as exit code 137 alone, as cgroup v2 may have it."""
-        return self._double.client.settings.hide_oom
+        return self._server.client.settings.hide_oom
 
     @hide_oom.setter
     def hide_oom(self, wanted: bool) -> None:
-        self._double.client.settings.hide_oom = wanted
+        self._server.client.settings.hide_oom = wanted
 
     def block_placement(self, reason: str = "memory") -> None:
         """Nothing is placed any more: the dimension ``reason`` is exhausted; "" ends it."""
-        self._double.server.block_placement(reason)
+        self._server.block_placement(reason)
 
     @property
     def idempotency_race(self) -> bool:
         """Whether two simultaneous dispatches with one token make two children (before 1.11.2)."""
-        return self._double.server.racy_tokens
+        return self._server.racy_tokens
 
     @idempotency_race.setter
     def idempotency_race(self, wanted: bool) -> None:
-        self._double.server.racy_tokens = wanted
+        self._server.racy_tokens = wanted
 
     def stop(self, job_id: str, namespace: str = "default") -> None:
         """Stop a job as an operator would."""
-        self._double.server.deregister((namespace, job_id), purge=False)
+        self._server.deregister((namespace, job_id), purge=False)
 
     def planned_answer(self, route: str) -> tuple[int, str] | None:
         """What a request of the route is to be answered instead, if anything."""

@@ -14,7 +14,7 @@ NOT_NEEDED = "alloc not needed due to job update"
 UPDATED = "alloc is being updated due to job update"
 RESCHEDULED = "alloc was rescheduled because it failed"
 LOST = "alloc is lost since its node is down"
-_LIGHT = (
+_CHANGED_IN_PLACE = (
     "KillTimeout", "KillSignal", "RestartPolicy", "Services", "Leader", "ShutdownDelay",
     "Constraints", "ScalingPolicies", "Actions", "DispatchPayload",
     "Meta", "LogConfig",  # these two are compared by what comes of them
@@ -127,17 +127,17 @@ def destructive(old: Json, new: Json, group: str) -> bool:
     before, after = _group(old, group), _group(new, group)
     if before is None or after is None:
         return True
-    return bool(_weighty(old, before) != _weighty(new, after))
+    return bool(_task_essentials(old, before) != _task_essentials(new, after))
 
 
-def _weighty(job: Json, group: Json) -> Any:
+def _task_essentials(job: Json, group: Json) -> Any:
     """What the running tasks are made of."""
     return (
         group["EphemeralDisk"], group["Networks"], group["Volumes"], group["Consul"],
         job["Affinities"], group["Affinities"], job["Spreads"], group["Spreads"],
         {
             task["Name"]: (
-                {key: value for key, value in task.items() if key not in _LIGHT},
+                {key: value for key, value in task.items() if key not in _CHANGED_IN_PLACE},
                 {**(job["Meta"] or {}), **(group["Meta"] or {}), **(task["Meta"] or {})},
                 bool(task["LogConfig"]["Disabled"]),
             )

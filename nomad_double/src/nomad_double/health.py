@@ -101,12 +101,12 @@ class CheckWatch:
         while not self._ended.wait(_LOOK_SECONDS * 5):
             statuses = self._registration.statuses() or {}
             for watched in self._watched:
-                if self._too_long(watched, statuses.get(watched.identity)):
+                if self._failed_too_long(watched, statuses.get(watched.identity)):
                     self._born = time.monotonic()
                     self._restart(f'healthcheck: check "{watched.check["Name"]}" unhealthy')
                     break
 
-    def _too_long(self, watched: _Watched, status: str | None) -> bool:
+    def _failed_too_long(self, watched: _Watched, status: str | None) -> bool:
         rule, now = watched.check["CheckRestart"], time.monotonic()
         fails = status == "critical" or (status == "warning" and not rule["IgnoreWarnings"])
         if not fails or now - self._born < rule["Grace"] / SECOND:

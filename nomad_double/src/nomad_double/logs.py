@@ -20,7 +20,7 @@ _LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class _LogQuery:
     file: Path
     name: str
     start: int
@@ -30,17 +30,17 @@ class _Wanted:
 
 def log_answer(state: State, client: Client, request: Request, name: str) -> Answer:
     """What ``GET /v1/client/fs/logs/ALLOC`` answers; raises ``ApiError`` as Nomad does."""
-    wanted = _wanted(state, client, request, name)
+    wanted = _log_query(state, client, request, name)
     kind = "text/plain" if wanted.plain else "application/json"
     if wanted.follow:
-        return Answer(kind=kind, stream=_followed(wanted, lambda: _ended(state, name)))
+        return Answer(kind=kind, stream=_follow(wanted, lambda: _ended(state, name)))
     data = _read(wanted.file, wanted.start)
     if wanted.plain:
         return Answer(body=data, kind=kind)
     return Answer(body=b"".join(_frames(wanted, data, wanted.start)), kind=kind)
 
 
-def _wanted(state: State, client: Client, request: Request, name: str) -> _Wanted:
+def _log_query(state: State, client: Client, request: Request, name: str) -> _LogQuery:
     task, kind = request.arg("task"), request.arg("type")
     if not name:
         raise ApiError("must provide a valid alloc id", 400)
@@ -55,7 +55,7 @@ def _wanted(state: State, client: Client, request: Request, name: str) -> _Wante
     file = _file(state, client, name, task, kind)
     size = file.stat().st_size
     start = max(0, size - offset) if origin == "end" else min(offset, size)
-    return _Wanted(file, f"alloc/logs/{task}.{kind}.0", start, plain, follow)
+    return _LogQuery(file, f"alloc/logs/{task}.{kind}.0", start, plain, follow)
 
 
 def _file(state: State, client: Client, name: str, task: str, kind: str) -> Path:
@@ -75,7 +75,7 @@ def _file(state: State, client: Client, name: str, task: str, kind: str) -> Path
     return file
 
 
-def _followed(wanted: _Wanted, ended: Callable[[], bool]) -> Iterator[bytes]:
+def _follow(wanted: _LogQuery, ended: Callable[[], bool]) -> Iterator[bytes]:
     at, quiet = wanted.start, 0.0
     while True:
         over = ended()
@@ -92,7 +92,7 @@ def _followed(wanted: _Wanted, ended: Callable[[], bool]) -> Iterator[bytes]:
         quiet += _LOOK_SECONDS
 
 
-def _frames(wanted: _Wanted, data: bytes, start: int) -> Iterator[bytes]:
+def _frames(wanted: _LogQuery, data: bytes, start: int) -> Iterator[bytes]:
     for at in range(0, len(data), _FRAME_BYTES):
         piece = data[at : at + _FRAME_BYTES]
         frame = {

@@ -13,7 +13,7 @@ NEVER = "0001-01-01T00:00:00Z"
 TERMINAL_CLIENT = ("complete", "failed", "lost")
 TERMINAL_EVAL = ("complete", "failed", "canceled")
 TERMINAL_DEPLOYMENT = ("successful", "failed", "cancelled")
-MOST_EVENTS = 10
+MAX_EVENTS = 10
 
 
 def moment(nanoseconds: int) -> str:

@@ -15,7 +15,7 @@ from nomad_double.state import State
 from nomad_double.transport import Answer, Request, as_json
 
 Json = dict[str, Any]
-_MOST_WAIT = 300.0
+_MAX_WAIT_SECONDS = 300.0
 _JITTER = 1 / 16
 _NUMBERS = {
     "index": "Invalid index",
@@ -152,9 +152,9 @@ def _number(request: Request, name: str) -> int:
 def _wait(request: Request) -> float:
     text = request.arg("wait")
     if not text:
-        return _MOST_WAIT
+        return _MAX_WAIT_SECONDS
     try:
         wait = parse_duration(text) / 1e9
     except ValueError:
         raise ApiError("Invalid wait time", 400) from None
-    return min(wait, _MOST_WAIT) or _MOST_WAIT
+    return min(wait, _MAX_WAIT_SECONDS) or _MAX_WAIT_SECONDS

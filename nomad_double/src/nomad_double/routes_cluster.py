@@ -10,7 +10,7 @@ from typing import Any
 from mlservice.jobspec.versions import at_least
 from nomad_double.acl import DENIED, MANAGEMENT, Acl
 from nomad_double.api import Api
-from nomad_double.events import Wanted
+from nomad_double.events import Subscription
 from nomad_double.node import DATACENTER, IP
 from nomad_double.queries import field, read_answer, read_body, read_query
 from nomad_double.refusal import ApiError
@@ -188,21 +188,21 @@ class ClusterRoutes:
 
     def events(self, request: Request) -> Answer:
         """A stream of what changes, a line for each entry of the log."""
-        wanted = Wanted(_topics(request), request.arg("namespace") or "default")
+        subscription = Subscription(_topics(request), request.arg("namespace") or "default")
         index = request.arg("index") or "0"
         if not index.isdigit():
             raise ApiError(
                 f'Unable to parse index: strconv.ParseUint: parsing "{index}": invalid syntax', 400
             )
-        for topic in wanted.topics:
+        for topic in subscription.topics:
             needed = "read-job" if topic in _JOB_TOPICS else "node:read"
             if not self._acl.allows(request.token, MANAGEMENT if topic == "*" else needed):
                 raise ApiError(DENIED, 403)
         # From 2.0 on the connection is taken over, and only its end tells the end of the stream.
         chunked = not at_least(self._server.version, "2.0.0")
-        return Answer(stream=self._lines(wanted, int(index)), chunked=chunked)
+        return Answer(stream=self._lines(subscription, int(index)), chunked=chunked)
 
-    def _lines(self, wanted: Wanted, index: int) -> Iterator[bytes]:
+    def _lines(self, subscription: Subscription, index: int) -> Iterator[bytes]:
         with self._state.lock:
             reader = self._state.broker.follow(index)
         try:
@@ -215,7 +215,9 @@ class ClusterRoutes:
                     continue
                 if entry is None:
                     return
-                found = [change.json(entry[0]) for change in entry[1] if wanted.takes(change)]
+                found = [
+                    change.json(entry[0]) for change in entry[1] if subscription.matches(change)
+                ]
                 if found:
                     yield json.dumps({"Index": entry[0], "Events": found}).encode() + b"\n"
         finally:

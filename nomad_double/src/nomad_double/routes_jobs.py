@@ -24,7 +24,7 @@ from nomad_double.refusal import ApiError
 from nomad_double.server import Server
 from nomad_double.state import Key
 from nomad_double.transport import Answer, Request, as_json
-from nomad_double.validate import job_faults, job_warnings, multierror
+from nomad_double.validate import job_errors, job_warnings, multierror
 
 Json = dict[str, Any]
 _STUB = (
@@ -83,11 +83,11 @@ class JobRoutes:
         """Whether a job could be registered; always 200."""
         self._acl.check(request.token, "read-job", "submit-job")
         job = canonical(_job_of(read_body(request)))
-        faults = job_faults(job)
+        errors = job_errors(job)
         return as_json(
             {
-                "DriverConfigValidated": False, "ValidationErrors": faults or None,
-                "Error": multierror(faults) if faults else "",
+                "DriverConfigValidated": False, "ValidationErrors": errors or None,
+                "Error": multierror(errors) if errors else "",
                 "Warnings": job_warnings(job, oversubscription=self._server.oversubscription),
             }
         )  # fmt: skip

@@ -17,7 +17,7 @@ from nomad_double.objects import Allocation, Evaluation
 from nomad_double.refusal import ApiError
 from nomad_double.scheduler import Scheduler
 from nomad_double.state import Key, State
-from nomad_double.validate import job_faults, job_warnings, multierror
+from nomad_double.validate import job_errors, job_warnings, multierror
 
 Json = dict[str, Any]
 _IGNORED = (
@@ -49,11 +49,11 @@ class Server:
         client.report = self.take_reports
 
     def validated(self, body: Json, namespace: str) -> tuple[Json, str]:
-        """The canonical job of a request and its warnings; raises ``ApiError`` for its faults."""
+        """The canonical job of a request and its warnings; raises ``ApiError`` for its errors."""
         job = canonical({**body, "Namespace": namespace})
-        faults = job_faults(job)
-        if faults:
-            raise ApiError(multierror(faults))
+        errors = job_errors(job)
+        if errors:
+            raise ApiError(multierror(errors))
         return job, job_warnings(job, oversubscription=self.oversubscription)
 
     def register(self, body: Json, namespace: str, enforce: int | None = None) -> Json:

@@ -53,7 +53,7 @@ class State:
         self.spurious = 0.0
         self.closed = False
         self._epoch = 0
-        self._touched: dict[Key, None] = {}
+        self._changed_jobs: dict[Key, None] = {}
         self._changes: list[Change] = []
         self._depth = 0
 
@@ -69,7 +69,7 @@ class State:
             finally:
                 self._depth -= 1
                 if self._depth == 0:
-                    self._settle()
+                    self._finish_write()
 
     def wait(self, current: Callable[[], int], beyond: int, seconds: float) -> None:
         """Block until ``current()`` is more than ``beyond``, or the time is over."""
@@ -120,7 +120,7 @@ class State:
         del kept[_KEPT_VERSIONS:]
         self._note_summary(key, job)
         self.tables["jobs"] = self.index
-        self._touched[key] = None
+        self._changed_jobs[key] = None
         return job
 
     def replace_job(self, job: Json) -> None:
@@ -163,7 +163,7 @@ class State:
             self.deployments.pop(deployment, None)
         for table in ("jobs", "job_summary", "deployment"):
             self.tables[table] = self.index
-        self._touched.pop(key, None)
+        self._changed_jobs.pop(key, None)
         self.note("Job", "JobDeregistered", name, namespace, job)
 
     def put_alloc(self, alloc: Allocation, *, client: bool = False) -> Allocation:
@@ -181,7 +181,7 @@ class State:
             self.allocs_of[alloc.key].append(alloc.id)
         self._count(alloc, old)
         self.tables["allocs"] = self.index
-        self._touched[alloc.key] = None
+        self._changed_jobs[alloc.key] = None
         kind = "AllocationUpdated" if client else "PlanResult"
         self.note(
             "Allocation", kind, alloc.id, alloc.key[0], alloc, alloc.key[1], alloc.deployment_id
@@ -201,7 +201,7 @@ class State:
         if old is None:
             self.evals_of[evaluation.key].append(evaluation.id)
         self.tables["evals"] = self.index
-        self._touched[evaluation.key] = None
+        self._changed_jobs[evaluation.key] = None
         self.note(
             "Evaluation", "EvaluationUpdated", evaluation.id, evaluation.namespace, evaluation,
             evaluation.job_id, evaluation.deployment_id,
@@ -223,7 +223,7 @@ class State:
         if old is None:
             self.deployments_of[deployment.key].append(deployment.id)
         self.tables["deployment"] = self.index
-        self._touched[deployment.key] = None
+        self._changed_jobs[deployment.key] = None
         self.note(
             "Deployment", kind, deployment.id, deployment.namespace, deployment, deployment.job_id
         )
@@ -307,8 +307,8 @@ class State:
             summary.move_child(before, after)
             self._summary_changed(summary)
 
-    def _settle(self) -> None:
-        for key in self._touched:
+    def _finish_write(self) -> None:
+        for key in self._changed_jobs:
             job = self.jobs.get(key)
             if job is None:
                 continue
@@ -317,7 +317,7 @@ class State:
                 if job["ParentID"]:
                     self._move_child(key, job, job["Status"], status)
                 self.replace_job({**job, "Status": status})
-        self._touched.clear()
+        self._changed_jobs.clear()
         self.broker.publish(self.index, self._changes)
         self._changes = []
         self.changed.notify_all()

@@ -20,7 +20,7 @@ from nomad_double.environment import (
     nomad_environment,
     task_environment,
 )
-from nomad_double.objects import MOST_EVENTS, Allocation, TaskState
+from nomad_double.objects import MAX_EVENTS, Allocation, TaskState
 from nomad_double.process import Process
 from nomad_double.restarts import WITHIN_POLICY, Decision, RestartTracker
 from nomad_double.settings import Settings, TaskContext
@@ -29,7 +29,7 @@ from nomad_double.templates import TemplateError, Templates
 
 Json = dict[str, Any]
 OUT_OF_MEMORY = 137
-_MOST_KILL_TIMEOUT = 30 * 1_000_000_000  # the clients' max_kill_timeout
+_MAX_KILL_TIMEOUT = 30 * 1_000_000_000  # the clients' max_kill_timeout
 log = logging.getLogger("nomad_double")
 _DEFAULT_SIGNALS = {"docker": "SIGTERM"}
 
@@ -69,7 +69,7 @@ class TaskRunner:
         self._lock = threading.RLock()
         self._process: Process | None = None
         self._killed = threading.Event()
-        self._restart_asked = ""
+        self._restart_reason = ""
         self._templates: Templates | None = None
         self._done = threading.Event()
         self._restarts = RestartTracker(
@@ -78,7 +78,7 @@ class TaskRunner:
 
     @property
     def _kill_timeout(self) -> int:
-        return min(int(self._task["KillTimeout"]), _MOST_KILL_TIMEOUT)
+        return min(int(self._task["KillTimeout"]), _MAX_KILL_TIMEOUT)
 
     @property
     def alive(self) -> bool:
@@ -91,7 +91,7 @@ class TaskRunner:
             self.emit(event("Received", "Task received by client"))
             self.emit(event("Task Setup", "Building Task Directory"))
             while not self._killed.is_set():
-                if not self._again(self._once()):
+                if not self._wait_for_restart(self._run_once()):
                     break
         finally:
             self._finish()
@@ -100,7 +100,7 @@ class TaskRunner:
     def emit(self, what: Json, **state: Any) -> None:
         """Add an event, the newest ten of which are kept, and change the state."""
         with self._lock:
-            events = (*self.state.events, what)[-MOST_EVENTS:]
+            events = (*self.state.events, what)[-MAX_EVENTS:]
             self.state = replace(self.state, events=events, **state)
         self._changed(self)
 
@@ -126,7 +126,7 @@ class TaskRunner:
         """End the process and start it again; only a ``failure`` counts for the restart policy."""
         details = {} if display else {"restart_reason": reason}
         self.emit(event("Restart Signaled", display or reason, **details))
-        self._restart_asked = "failure" if failure else "wish"
+        self._restart_reason = "failure" if failure else "request"
         self._end_process(self._kill_timeout, final=False)
 
     def signal(self, name: str, display: str) -> None:
@@ -149,16 +149,20 @@ class TaskRunner:
         if self._process:
             self._process.ended(5)
 
-    def _once(self) -> _Exit | bool:
+    def _run_once(self) -> _Exit | bool:
         """Start it and wait for its end; a bool: it did not start, and whether that may pass."""
-        self._restart_asked = ""
+        self._restart_reason = ""
         try:
             self._check_supported()
-            environment = self._rendered(self._prepared())
+            environment = self._render(self._prepare())
             if environment is None:
                 return False
             check_config(self._task["Driver"], self._config(environment), list(self._ports()))
-            found = self._called(environment) if self._settings.run else self._executed(environment)
+            found = (
+                self._run_function(environment)
+                if self._settings.run
+                else self._run_process(environment)
+            )
         except ConfigError as error:
             self.emit(event("Failed Validation", f"{error}", validation_error=f"{error}"))
             return False
@@ -170,11 +174,11 @@ class TaskRunner:
         )
         return found
 
-    def _again(self, found: _Exit | bool) -> bool:
+    def _wait_for_restart(self, found: _Exit | bool) -> bool:
         """Wait as the restart policy says; False where the task is over."""
         if self._killed.is_set():
             return False
-        if self._restart_asked == "wish":
+        if self._restart_reason == "request":
             self.emit(
                 event("Restarting", "Task restarting in 0s", start_delay=0),
                 state="pending", restarts=self.state.restarts + 1, last_restart=time.time_ns(),
@@ -183,11 +187,11 @@ class TaskRunner:
         if isinstance(found, bool):
             decision = self._restarts.after_failed_start(recoverable=found)
         else:
-            success = found.success and self._restart_asked != "failure"
+            success = found.success and self._restart_reason != "failure"
             decision = self._restarts.after_exit(success=success)
-        return self._followed(decision)
+        return self._apply_decision(decision)
 
-    def _followed(self, decision: Decision) -> bool:
+    def _apply_decision(self, decision: Decision) -> bool:
         if not decision.again:
             if decision.fails:
                 self.emit(
@@ -217,7 +221,7 @@ class TaskRunner:
         else:
             self._changed(self)
 
-    def _prepared(self) -> dict[str, str]:
+    def _prepare(self) -> dict[str, str]:
         """Make the directories and the payload's file; gives the environment."""
         own = nomad_environment(self._alloc, self._group, self._task, self._alloc_folder)
         if not self._settings.run:
@@ -228,7 +232,7 @@ class TaskRunner:
             self._write_payload()
         return task_environment(own, self._task["Env"] or {}, self._settings.node)
 
-    def _rendered(self, environment: dict[str, str]) -> dict[str, str] | None:
+    def _render(self, environment: dict[str, str]) -> dict[str, str] | None:
         """Render the templates the first time, and add theirs to the environment; None: killed."""
         wanted = self._task["Templates"]
         if not wanted or self._settings.run:
@@ -296,7 +300,7 @@ class TaskRunner:
         started = event("Started", "Task started by client")
         self.emit(started, state="running", started_at=time.time_ns())
 
-    def _executed(self, environment: Mapping[str, str]) -> _Exit:
+    def _run_process(self, environment: Mapping[str, str]) -> _Exit:
         config = self._config(environment)
         logs = [self.log_file(kind) for kind in ("stdout", "stderr")]
         command = command_line(self._task["Driver"], config)
@@ -341,7 +345,7 @@ class TaskRunner:
             return _Exit(code, 0, words)
         return _Exit(code, number)
 
-    def _called(self, environment: Mapping[str, str]) -> _Exit:
+    def _run_function(self, environment: Mapping[str, str]) -> _Exit:
         assert self._settings.run is not None  # noqa: S101  # asked by the caller
         job = self._alloc.job
         context = TaskContext(

@@ -23,7 +23,7 @@ from mlservice.jobspec.durations import format_duration
 Json = dict[str, Any]
 _LOOK_SECONDS = 0.1
 _SAY_MISSING_SECONDS = 1.0
-_MOST_MISSING = 3
+_MAX_MISSING = 3
 _MISSING = re.compile(r"missing dependency: (.+?)\s*$", re.MULTILINE)
 _ERROR = re.compile(r"\[ERR\] (?:\(cli\) |\(runner\) )?(.+)")
 _ENV_LINE = re.compile(r"^(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)$")
@@ -153,9 +153,9 @@ class Templates:
         found = sorted(set(_MISSING.findall(newest)))
         if not found:
             return ""
-        more = len(found) - _MOST_MISSING
+        more = len(found) - _MAX_MISSING
         tail = f", and {more} more" if more > 0 else ""
-        return f"Missing: {', '.join(found[:_MOST_MISSING])}{tail}"
+        return f"Missing: {', '.join(found[:_MAX_MISSING])}{tail}"
 
 
 def _configuration(

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from urllib.parse import parse_qsl, unquote
 
 _TEXT = "text/plain; charset=utf-8"
-_MOST_BODY = 64 * 1024 * 1024
+_MAX_BODY = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def _body(reader: BinaryIO, headers: Mapping[str, str]) -> bytes:
         reader.readline()
         return b"".join(pieces)
     size = int(headers.get("content-length") or 0)
-    if size > _MOST_BODY:
+    if size > _MAX_BODY:
         raise Dropped
     return reader.read(size) if size else b""
 

@@ -7,21 +7,21 @@ from typing import Any
 
 from mlservice.jobspec.durations import SECOND, format_duration
 from nomad_double.cron import CronError, parse_cron
-from nomad_double.validate_task import service_faults, task_faults
+from nomad_double.validate_task import service_errors, task_errors
 
 Json = dict[str, Any]
 _TYPES = ("service", "batch", "system", "sysbatch")
 
 
-def job_faults(job: Json) -> list[str]:
+def job_errors(job: Json) -> list[str]:
     """Everything that makes Nomad refuse the job; empty when it takes it."""
     return list(_job(job))
 
 
-def multierror(faults: list[str]) -> str:
-    """The faults as hashicorp/go-multierror writes them."""
-    count = "1 error" if len(faults) == 1 else f"{len(faults)} errors"
-    lines = "\n\t".join(f"* {fault}" for fault in faults)
+def multierror(errors: list[str]) -> str:
+    """The errors as hashicorp/go-multierror writes them."""
+    count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
+    lines = "\n\t".join(f"* {error}" for error in errors)
     return f"{count} occurred:\n\t{lines}\n\n"
 
 
@@ -117,9 +117,9 @@ def _groups(job: Json) -> Iterator[str]:
                 f"Job task group {group['Name']} has count {group['Count']}. Count cannot exceed 1 "
                 f"with {job['Type']} scheduler"
             )
-        faults = list(_group(group, job))
-        if faults:
-            yield f"Task group {group['Name']} validation failed: {multierror(faults)}"
+        errors = list(_group(group, job))
+        if errors:
+            yield f"Task group {group['Name']} validation failed: {multierror(errors)}"
 
 
 def _group(group: Json, job: Json) -> Iterator[str]:
@@ -134,15 +134,15 @@ def _group(group: Json, job: Json) -> Iterator[str]:
         yield from _update(group["Update"])
     labels = _labels(group)
     for service in group["Services"] or []:
-        yield from service_faults(service, labels)
+        yield from service_errors(service, labels)
     names: set[str] = set()
     for task in group["Tasks"] or []:
         if task["Name"] in names:
             yield f"Task {task['Name']} defined more than once in group"
         names.add(task["Name"])
-        faults = list(task_faults(task, group, labels, job))
-        if faults:
-            yield f"Task {task['Name']} validation failed: {multierror(faults)}"
+        errors = list(task_errors(task, group, labels, job))
+        if errors:
+            yield f"Task {task['Name']} validation failed: {multierror(errors)}"
 
 
 def _labels(group: Json) -> set[str]:

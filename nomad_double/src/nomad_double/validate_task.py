@@ -13,7 +13,7 @@ _CHECKS = ("http", "tcp", "grpc", "script")
 _DNS = re.compile(r"^(?i:[a-z0-9]|[a-z0-9][a-z0-9-]{0,61}[a-z0-9])$")
 
 
-def service_faults(service: Json, labels: set[str]) -> Iterator[str]:
+def service_errors(service: Json, labels: set[str]) -> Iterator[str]:
     """What is wrong with a service; ``labels`` are the group's ports."""
     name = service["Name"]
     if not _DNS.match(re.sub(r"\$\{[^}]*\}", "x", name)):
@@ -52,7 +52,7 @@ def _check(check: Json, service: Json) -> Iterator[str]:
         )
 
 
-def task_faults(task: Json, group: Json, labels: set[str], job: Json) -> Iterator[str]:
+def task_errors(task: Json, group: Json, labels: set[str], job: Json) -> Iterator[str]:
     """What is wrong with a task."""
     if not task["Name"]:
         yield "Missing task name"
@@ -82,7 +82,7 @@ def task_faults(task: Json, group: Json, labels: set[str], job: Json) -> Iterato
     if task["Vault"]:
         yield f'Vault "{task["Vault"]["Cluster"]}" not enabled but used in the job'
     for service in task["Services"] or []:
-        yield from service_faults(service, labels)
+        yield from service_errors(service, labels)
     for template in task["Templates"] or []:
         yield from _template(template)
     payload = task["DispatchPayload"]
