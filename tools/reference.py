@@ -60,7 +60,7 @@ def pages() -> dict[Path, str]:
     return {
         docs / "settings.md": settings_page(),
         docs / "commands.md": commands_page(),
-        docs / "events.md": events_page(SERVICE / "contracts" / "events"),
+        docs / "events.md": events_page(SERVICE / "src" / "mlservice" / "events" / "schemas"),
         docs / "metrics.md": metrics_page(PLATFORM),
         docs / "exit-codes.md": exit_codes_page(),
         ROOT / "docs" / "glossary.md": (docs / "glossary.md").read_text("utf-8"),

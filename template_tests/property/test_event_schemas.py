@@ -27,7 +27,7 @@ from mlservice.events import (
 from mlservice.testing.strategies import messages
 from template_tests.support.toy_service import SERVICE
 
-FOLDER = SERVICE / "contracts" / "events"
+FOLDER = SERVICE / "src" / "mlservice" / "events" / "schemas"
 HEAD = {"event", "schema_version", "time"}
 RENAMED = {"stages": "stages_us"}
 """A field of a type whose JSON has another unit, and so another name."""
@@ -110,7 +110,7 @@ def test_type_and_schema_have_the_same_fields_and_the_same_of_them_may_be_missin
 ) -> None:
     schema = contract(kind).schema
     fields = {RENAMED.get(name, name) for name in kind.type._fields} | HEAD
-    assert set(schema["properties"]) == fields, f"contracts/events/{kind.name}: other fields"
+    assert set(schema["properties"]) == fields, f"{kind.name}: other fields"
     optional = set(kind.type._field_defaults) | {"schema_version"}
     assert set(schema["required"]) == fields - optional
     assert schema["properties"]["event"] == {"const": kind.name}

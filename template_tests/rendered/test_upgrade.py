@@ -106,7 +106,6 @@ def platform_release(template: Template) -> Files:
         **house,
         template.path("src/<<cookiecutter.__package_name>>/data.py"): "# from the template\n",
         template.path("contracts/new.schema.json"): "{}\n",
-        template.path("contracts/events/new.v1.schema.json"): "{}\n",
         template.path("platform.cfg"): "new\n",
         template.path("requirements/dev.in"): "copier\n",
         **dict.fromkeys(dependencies, "from-the-template\n"),
@@ -181,14 +180,13 @@ def test_an_upgrade_is_announced_rehearsed_and_staged_and_keeps_the_owners_house
     assert service.changed == {
         ANSWERS: "M",
         "Makefile": "M",
-        "contracts/events/new.v1.schema.json": "A",
         "platform.cfg": "A",
         "requirements/dev.in": "M",
     }
     assert "NEWER := 1" in service.read("Makefile")
     assert "mine:\n\techo mine" in service.read("Makefile")
     assert (service.folder / ".env").read_text() == "TOKEN=filled-in\n"
-    added = r"added:\n    contracts/events/new.v1.schema.json\n    platform.cfg\n"
+    added = r"added:\n    platform.cfg\n"
     assert re.search(added + r"  changed:\n(    .*\n)*    Makefile", report)
     assert re.search(r"at risk.*:\n    Makefile\n", report)
     assert "contracts/new.schema.json" in report
@@ -224,7 +222,6 @@ def test_a_service_that_copier_started_with_other_answers_is_upgraded_alike(
     assert set(service.changed) == {
         ANSWERS,
         "Makefile",
-        "contracts/events/new.v1.schema.json",
         "platform.cfg",
         "requirements/dev.in",
     }
@@ -246,7 +243,6 @@ def test_plain_copier_update_leaves_the_owners_house_alone_too(
     assert set(service.changed) == {
         ANSWERS,
         "Makefile",
-        "contracts/events/new.v1.schema.json",
         "platform.cfg",
         "requirements/dev.in",
     }
@@ -412,11 +408,6 @@ def test_the_guard_and_copier_yml_mean_the_same_house() -> None:
     assert [path.replace(package, "{package}") for path in excluded] == [
         path.removesuffix("/*") for path in guarded
     ]
-    updated = re.findall(
-        r"_copier_operation == 'update' %>!/(.+?)<% endif %>",
-        (ROOT / "copier.yml").read_text(encoding="utf-8"),
-    )
-    assert [f"{path}/*" for path in updated] == _guards("_PLATFORM") == ["contracts/events/*"]
 
 
 def _guards(name: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The page on events, from their schemas in contracts/events."""
+"""The page on events, from their schemas in src/mlservice/events/schemas."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ cat .mlservice/events/*.jsonl | jq -r 'select(.event == "prediction") | .version
 Readers ignore fields that they do not know: a later version may add some. A change that would break
 readers gets a new schema, with a greater number in its file name.
 
-Made from `contracts/events/`.
+Made from `src/mlservice/events/schemas/`.
 """
 
 

@@ -1,6 +1,6 @@
 """The kinds of events, and the JSON line of each; a new kind is one module and one line here.
 
-``contracts/events/`` has a schema of the same name and version, for programs that read the files
+The folder ``schemas`` has a schema of the same name and version, for programs that read the files
 without this package. A kind gets a new version only if old readers would misread its events; a
 field with a default needs none, because readers ignore unknown fields.
 """

@@ -26,14 +26,10 @@ _HOUSE = (
     ".secrets.baseline",
     "docs/decisions/*",
 )
-_PLATFORM = ("contracts/events/*",)
-"""What is the platform's inside the owner's folders."""
 
 
 def in_house(path: str, package: str) -> bool:
     """Whether a file is the owner's, which no upgrade may touch."""
-    if any(fnmatchcase(path, pattern) for pattern in _PLATFORM):
-        return False
     return any(fnmatchcase(path, pattern.format(package=package)) for pattern in _HOUSE)
 
 
