@@ -29,6 +29,7 @@ from template_tests.support.upgrades import (
     small,
     working_tree,
 )
+from tools.releases import releases
 
 Files = dict[str, "str | bytes | None"]
 ANSWERS = ".copier-answers.yml"
@@ -601,24 +602,100 @@ def test_a_shallow_checkout_of_a_larger_repository_is_upgraded_in_its_folder(
 # From every release to the working tree
 
 
-def test_every_release_so_far_is_upgraded_to_the_working_tree(tmp_path: Path) -> None:
-    template = Template(tmp_path / "template")
-    address = ROOT.as_uri()
-    run("git", "clone", "-q", "--no-tags", address, str(template.folder), cwd=tmp_path)
-    releases = release_commits(template)
-    for number, commit in enumerate(releases, start=1):
-        template.git("tag", f"v0.0.{number}", commit)
-    services = [
-        started(template, tmp_path / str(number), f"v0.0.{number}")
-        for number in range(1, len(releases) + 1)
-    ]
-    newest = working_tree(tmp_path / "newest")
-    template.git("rm", "-r", "--quiet", ".")
-    shutil.copytree(
-        newest.folder, template.folder, ignore=shutil.ignore_patterns(".git"), dirs_exist_ok=True
-    )
-    template.release("v9999.0.0", {})
+OWNED: Files = {
+    "live.json": """{
+  "format": 1,
+  "routing": {"policy": "weights", "weights": {"stable": 90, "canary": 10}, "salt": "ours"},
+  "toggles": {"flags": {"cautious": {
+    "state": "ENABLED", "variants": {"on": true, "off": false}, "defaultVariant": "off",
+    "targeting": {"fractional": [["on", 20], ["off", 80]]}}}}
+}
+""",
+    f"{PACKAGE}/counting.py": """from pathlib import Path
 
+from mlservice import job
+
+
+@job(memory_mb=(300,))
+def count(examples: Path, output: Path) -> dict[str, float]:
+    (output / "count.txt").write_text(str(len(list(examples.iterdir()))))
+    return {"files": 1.0}
+""",
+    "docs/runbook.md": "# Who is called at night\n\nSee [gateway](gateway.md).\n",
+    "scripts/mine.py": "MINE = 1\n",
+}
+"""What an owner adds: routing and a toggle in a live file, a job, a page."""
+
+
+def owned(service: Service) -> Files:
+    """What an owner adds, and changes in the examples to use it."""
+    pipeline = """
+
+class Count(Task):
+    \"\"\"How many files a week has.\"\"\"
+
+    job = count
+    week = WeekParameter()
+
+    def inputs(self) -> Mapping[str, Task]:
+        return {"examples": Ingest(week=self.week)}
+"""
+    tasks = service.read(f"{PACKAGE}/pipeline.py")
+    tasks = tasks.replace("from .data import", "from .counting import count\nfrom .data import")
+    settings = service.read("service.toml") + '\n[live]\nfile = "live.json"\n'
+    return {
+        **OWNED,
+        f"{PACKAGE}/pipeline.py": tasks + pipeline,
+        "service.toml": settings,
+        **service.replaced(
+            f"{PACKAGE}/prediction.py",
+            "return {",
+            'round_up = toggle("round-up", default=False)\n'
+            "    score = 1.0 if round_up and score > 0.99 else score\n    return {",
+        ),
+    }
+
+
+UPGRADED = """
+from pathlib import Path
+from flight_delay.pipeline import Count
+from mlservice.cli.main import main
+from mlservice.live import read_live
+live = read_live(Path("live.json"))
+assert live.routing.weights == {"stable": 90, "canary": 10}, live
+assert set(live.toggles.flags) == {"cautious"}, live
+assert Count.job.__name__ == "count"
+"""
+
+
+def test_every_release_is_upgraded_by_its_own_command_and_its_owners_work_goes_on(
+    tmp_path: Path,
+) -> None:
+    """Routing, toggles, a job and a page of the owner's; then the newest platform runs them."""
+    _, services = every_release(tmp_path)
+    assert services
+    for service in services:
+        before = owned(service)
+        service.commit(before)
+        taken(service)
+        assert set(service.changed).isdisjoint(before)
+        service.commit({}, "chore: upgrade the template")
+        environ = environment(PYTHONPATH=f"{service.folder / 'src'}")
+        for command in (("-c", UPGRADED), ("-m", "mlservice", "api", "show")):
+            done = subprocess.run(
+                (sys.executable, *command),
+                cwd=service.folder,
+                env=environ,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+
+
+def test_every_release_so_far_is_upgraded_to_the_working_tree(tmp_path: Path) -> None:
+    _, services = every_release(tmp_path, with_head=True)
     for service in services:
         own: Files = {"scripts/mine.py": "MINE = 1\n", f"{PACKAGE}/mine.py": "MINE = 1\n"}
         edits = HOUSE | own
@@ -627,22 +704,24 @@ def test_every_release_so_far_is_upgraded_to_the_working_tree(tmp_path: Path) ->
         assert set(service.changed).isdisjoint(edits)
 
 
-def release_commits(template: Template) -> list[str]:
-    """Commits that change the version in pyproject.toml, oldest first, and the last commit.
-
-    Of many only the first and the last ones, so that the test stays short.
-    """
-    found: list[str] = []
-    known = ""
-    for commit in template.git("log", "--reverse", "--format=%H", "--", "pyproject.toml").split():
-        text = template.git("show", f"{commit}:pyproject.toml")
-        version = re.search(r'(?m)^version = "(.+)"$', text)
-        if version and version[1] != known:
-            known = version[1]
-            found.append(commit)
-    head = template.git("rev-parse", "HEAD").strip()
-    chosen = [*found[:1], *found[1:][-3:]]
-    return chosen if chosen[-1:] == [head] else [*chosen, head]
+def every_release(folder: Path, *, with_head: bool = False) -> tuple[Template, list[Service]]:
+    """A service of each release, of the last commit too if it is asked for; the newest is due."""
+    template = Template(folder / "template")
+    run("git", "clone", "-q", "--no-tags", ROOT.as_uri(), str(template.folder), cwd=folder)
+    commits = [release.commit for release in releases(template.folder)]
+    if with_head:
+        commits.append(template.git("rev-parse", "HEAD").strip())
+    services = []
+    for number, commit in enumerate(dict.fromkeys(commits), start=1):
+        template.git("tag", f"v0.0.{number}", commit)
+        services.append(started(template, folder / str(number), f"v0.0.{number}"))
+    newest = working_tree(folder / "newest")
+    template.git("rm", "-r", "--quiet", ".")
+    shutil.copytree(
+        newest.folder, template.folder, ignore=shutil.ignore_patterns(".git"), dirs_exist_ok=True
+    )
+    template.release("v9999.0.0", {})
+    return template, services
 
 
 def started(template: Template, into: Path, tag: str) -> Service:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SLUG = "<<cookiecutter.service_slug>>"
-TIMEOUT = 150
+TIMEOUT = 300
 CACHE = str(ROOT / ".cache" / "pycache")  # copier starts in half the time with its bytecode
 
 
