@@ -7,37 +7,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import typer
-
-from mlservice.cli.group import HELP_WIDTH
-from mlservice.cli.main import PROGRAM, make_command
+from tools.pages.commands import commands_page
 from tools.pages.events import events_page
 from tools.pages.exit_codes import exit_codes_page
 from tools.pages.metrics import metrics_page
+from tools.pages.problems import problems_page
 from tools.pages.settings import settings_page
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVICE = ROOT / "<<cookiecutter.service_slug>>"
 PLATFORM = SERVICE / "src" / "mlservice"
-COMMANDS = """# Commands
-
-`make help` lists what people use every day. These commands call the command `mlservice`
-(`.venv/bin/mlservice`), which ends with one of the [exit codes](exit-codes.md).
-
-`mlservice` alone, or a group such as `mlservice pipeline`, lists its commands; `--help` explains
-one, with an example. Commands that list or show something print JSON with `--json`. Tables and
-progress bars are for terminals: in a pipe each row is one line, however long, and nothing is
-coloured. `NO_COLOR=1` switches colour off on terminals too.
-
-`.venv/bin/mlservice --install-completion` installs completion for your shell. Open a new shell
-afterwards, with `.venv/bin` on its `PATH`.
-
-Made from the commands' own help.
-"""
 
 
 def main(argv: list[str]) -> int:
@@ -62,6 +43,7 @@ def pages() -> dict[Path, str]:
         docs / "commands.md": commands_page(),
         docs / "events.md": events_page(SERVICE / "src" / "mlservice" / "events" / "schemas"),
         docs / "metrics.md": metrics_page(PLATFORM),
+        docs / "problem-codes.md": problems_page(),
         docs / "exit-codes.md": exit_codes_page(),
         ROOT / "docs" / "glossary.md": (docs / "glossary.md").read_text("utf-8"),
     }
@@ -69,26 +51,6 @@ def pages() -> dict[Path, str]:
 
 def _differs(file: Path, text: str) -> bool:
     return not file.exists() or file.read_text("utf-8") != text
-
-
-def commands_page() -> str:
-    """The page on commands: the help text of each."""
-    pages = [
-        f"## {context.command_path}\n\n```text\n{context.get_help()}\n```\n"
-        for context in _leaves(make_command(), PROGRAM, None)
-    ]
-    return "\n".join([COMMANDS, *pages])
-
-
-def _leaves(command: Any, name: str, above: typer.Context | None) -> Iterator[typer.Context]:
-    """All commands below ``command`` that have none below them, as their help needs them."""
-    settings = {**command.context_settings, "terminal_width": HELP_WIDTH}
-    context = typer.Context(command, info_name=name, parent=above, **settings)
-    below = getattr(command, "commands", {})
-    for child, each in below.items():
-        yield from _leaves(each, child, context)
-    if not below:
-        yield context
 
 
 if __name__ == "__main__":

@@ -23,15 +23,16 @@ OF_SERVICE = [SERVICE / "README.md", *(SERVICE / "docs").rglob("*.md")]
 ARCHITECTURE = [ROOT / "docs" / "architecture.md", SERVICE / "docs" / "architecture.md"]
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
 PLAIN_WORDS = """
-    api app batching callers check cli command common compatibility connection consul context copier
-    current decode decoding demo dependencies details diagnostics diff docs durations endpoint
-    epsilon errors evaluate evaluation exit expiry fields functions git greedy group grpc hdfs
-    headers keys kinds learning loading local log logs main memory message messages metrics
-    models nomad openapi options overview packing page parameters parse pb2 pending plan plot poller
-    predictor process progress protocol provider quality reason report request rivals rules run
-    samples schema selection serve server service servicer serving sizes source split start
-    states strategies stream strings swapper testing thompson threads tls topics traffic trees
-    types unit uvicorn validation variables watch webhdfs weights world
+    api app batching callers challenge check cli command common compatibility connection consul
+    context copier current decode decoding demo dependencies details diagnostics diff docs
+    durations endpoint epsilon errors evaluate evaluation exit expiry fields functions git
+    greedy group grpc hdfs headers keys kinds learning loading local log logs main memory
+    message messages metrics models nomad openapi options output overview packing page
+    parameters parse pb2 pending plan plot poller predictor process progress protocol provider
+    quality reason report request rivals rules run samples schema selection serve server service
+    servicer serving sizes source split start states strategies stream strings swapper testing
+    thompson threads tls topics traffic trees types unit uvicorn validation variables watch
+    webhdfs weights world
 """
 """Words of every engineer, which the glossary need not explain."""
 
@@ -111,16 +112,29 @@ def test_every_module_on_the_plan_exists(page: Path) -> None:
         assert any(path.exists() for path in found), f"{page_id(page)}: there is no {name}"
 
 
+def packages_on(page: Path) -> list[str]:
+    """The packages and modules that a plan lists, in its order."""
+    table = page.read_text("utf-8").split("<!-- packages -->")[1].split("<!-- end -->")[0]
+    return re.findall(r"\| `([\w./]+)` \|", table)
+
+
 @pytest.mark.parametrize("page", ARCHITECTURE, ids=page_id)
 def test_every_package_is_on_the_plan(page: Path) -> None:
-    table = page.read_text("utf-8").split("<!-- packages -->")[1].split("<!-- end -->")[0]
-    shown = re.findall(r"\| `([\w./]+)` \|", table)
     there = {
         f"{path.name}/" if path.is_dir() else path.name
         for path in PLATFORM.iterdir()
         if path.name not in {"__pycache__", "__init__.py", "py.typed"}
     }
-    assert sorted(shown) == sorted(there)
+    assert sorted(packages_on(page)) == sorted(there)
+
+
+def test_the_plan_has_the_order_of_the_layers() -> None:
+    project = (SERVICE / "pyproject.toml").read_text("utf-8")
+    layers = re.findall(r'(?m)^    "([a-z_ |]+)",$', project.split("layers = [")[1].split("]")[0])
+    depth = {name: number for number, names in enumerate(layers) for name in names.split(" | ")}
+    names = [re.sub(r"/|\.py$", "", name) for name in packages_on(ARCHITECTURE[0])]
+    found = [depth[name] for name in names if name != "__main__"]
+    assert found == sorted(found)
 
 
 def test_every_metric_that_a_process_shows_is_on_the_page() -> None:
