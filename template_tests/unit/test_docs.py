@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
+from mlservice.cli.main import make_command
+
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE = ROOT / "<<cookiecutter.service_slug>>"
 PLATFORM = SERVICE / "src" / "mlservice"
@@ -135,6 +137,18 @@ def test_the_plan_has_the_order_of_the_layers() -> None:
     names = [re.sub(r"/|\.py$", "", name) for name in packages_on(ARCHITECTURE[0])]
     found = [depth[name] for name in names if name != "__main__"]
     assert found == sorted(found)
+
+
+@pytest.mark.parametrize("page", [*OF_TEMPLATE, *OF_SERVICE], ids=page_id)
+def test_every_command_on_a_page_exists(page: Path) -> None:
+    for said in re.findall(r"(?:`|bin/)mlservice((?: [a-z][a-z-]*)+)", page.read_text("utf-8")):
+        command = make_command()
+        for word in said.split():
+            below = getattr(command, "commands", {})
+            if not below:
+                break  # the rest are arguments
+            assert word in below, f"{page_id(page)}: there is no command mlservice{said}"
+            command = below[word]
 
 
 def test_every_metric_that_a_process_shows_is_on_the_page() -> None:
