@@ -96,4 +96,4 @@ def test_what_the_double_does_not_do_fails_the_task(
     cluster.register(batch_job("j", shell_task("true", **block)))
     alloc = cluster.alloc_once_dead("j")
     assert alloc["ClientStatus"] == "failed"
-    assert "the double knows no " in event_details(alloc, "Driver Failure")["driver_error"]
+    assert "the double does not support " in event_details(alloc, "Driver Failure")["driver_error"]

@@ -1,9 +1,9 @@
 """A double of Nomad for tests and demos: its API, its scheduler, and tasks as local processes.
 
-No package registry has a Nomad server, and mocks of its client would only repeat what we believe
-of it. The double keeps Nomad's habits, the unpleasant ones above all: a failed batch job is dead
-like a good one, errors of the domain are plain texts with status 500, a token of a dispatch is
-forgotten with its child. What it does not know it refuses.
+No package index has a Nomad server, and a mock of its client would only repeat what we believe
+about it. The double keeps Nomad's behaviour, above all where it is unpleasant: a failed batch job
+is dead like a successful one, most errors are plain text with status 500, and the token of a
+dispatch is lost with its child. It refuses what it does not know.
 """
 
 try:

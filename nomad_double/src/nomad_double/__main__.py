@@ -1,4 +1,7 @@
-"""Runs the double until SIGTERM or SIGINT: ``python -m nomad_double --folder DIR``."""
+"""Runs the double as a program until SIGTERM or SIGINT.
+
+A demo, or a service in any language, needs no test process then: it only needs the address.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,15 @@ from nomad_double import NomadDouble
 
 
 def main(arguments: list[str]) -> int:
-    """Print the address, and serve."""
+    """Print the address, then serve. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="nomad-double")
-    parser.add_argument("--folder", type=Path, required=True, help="where allocations are kept")
-    parser.add_argument("--port", type=int, default=0, help="0: a free one")
-    parser.add_argument("--consul", metavar="HOST:PORT", help="where services are registered")
-    parser.add_argument("--consul-template", metavar="PATH", help="the program for templates")
-    parser.add_argument("--version", default="1.10.5", help="the version of Nomad to be like")
+    parser.add_argument("--folder", type=Path, required=True, help="folder of the allocations")
+    parser.add_argument("--port", type=int, default=0, help="port to listen on; 0 takes a free one")
+    parser.add_argument(
+        "--consul", metavar="HOST:PORT", help="Consul agent that services are registered in"
+    )
+    parser.add_argument("--consul-template", metavar="PATH", help="program that renders templates")
+    parser.add_argument("--version", default="1.10.5", help="version of Nomad to behave like")
     given = parser.parse_args(arguments)
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,4 +1,8 @@
-"""Who may do what, where access control is on."""
+"""Access control: which token has which capabilities.
+
+A deployment tool meets a cluster with access control late, usually in production. With tokens of
+few capabilities a test shows which ones the tool needs.
+"""
 
 from __future__ import annotations
 
@@ -12,28 +16,29 @@ DENIED = "Permission denied"
 
 
 class Acl:
-    """Tokens and their capabilities; None for the tokens means that access control is off."""
+    """Tokens and their capabilities. Without tokens access control is off."""
 
     def __init__(self, tokens: Mapping[str, Collection[str]] | None) -> None:
-        """Keep the tokens."""
+        """Keep the tokens; None turns access control off."""
         self._tokens = None if tokens is None else dict(tokens)
         self._expired: set[str] = set()
         self._lock = threading.Lock()
 
     @property
     def on(self) -> bool:
-        """Whether access is controlled."""
+        """Whether access control is on."""
         return self._tokens is not None
 
     def expire(self, token: str) -> None:
-        """The token's time is over."""
+        """Let the token expire now."""
         with self._lock:
             self._expired.add(token)
 
     def check(self, token: str, *capabilities: str, raw: bool = False) -> None:
-        """Raise ``ApiError`` unless the token has any of the capabilities.
+        """Raise ``ApiError`` unless the token has one of the capabilities.
 
-        ``raw``: the endpoint looks at the token in the HTTP layer, where an expired one is a 500.
+        ``raw`` is for endpoints that read the token in Nomad's HTTP layer, where an expired one is
+        a 500.
         """
         if self._tokens is None or not capabilities:
             return
@@ -43,7 +48,7 @@ class Acl:
             raise ApiError(DENIED, 403)
 
     def allows(self, token: str, *capabilities: str) -> bool:
-        """Whether the token has any of the capabilities."""
+        """Whether the token has one of the capabilities."""
         if self._tokens is None:
             return True
         with self._lock:
@@ -53,7 +58,7 @@ class Acl:
         return MANAGEMENT in have or any(one in have for one in _implied(capabilities))
 
     def describe(self, token: str) -> dict[str, object]:
-        """What ``/v1/acl/token/self`` answers."""
+        """Return the answer of ``/v1/acl/token/self``."""
         if self._tokens is None:
             raise ApiError("ACL support disabled", 400)
         if token not in self._tokens or token in self._expired:
@@ -69,6 +74,6 @@ class Acl:
 
 
 def _implied(capabilities: Collection[str]) -> set[str]:
-    """The capabilities that include one of these."""
+    """Return the capabilities that include one of these."""
     wider = {"dispatch-job": {"dispatch-job"}, "read-job": {"read-job", "submit-job"}}
     return set().union(*(wider.get(one, {one}) for one in capabilities))

@@ -1,4 +1,8 @@
-"""Runs the tasks of one allocation, side by side; one that fails takes its siblings with it."""
+"""Runs the tasks of one allocation side by side.
+
+Tasks share their fate: if one fails, Nomad stops its siblings. The allocation also owns what no
+single task does: its services in Consul, its health, and the order of its stop.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +33,7 @@ class AllocRunner:
         note: Callable[[AllocRunner], None],
         pool: Executor,
     ) -> None:
-        """Prepare; ``note`` is called whenever there is something to report."""
+        """Prepare the tasks; ``note`` is called when there is something to report."""
         self.alloc = alloc
         self.folder = settings.folder / "alloc" / alloc.id
         self.healthy: bool | None = None
@@ -48,7 +52,7 @@ class AllocRunner:
         self._checks: list[CheckWatch] = []
 
     def start(self) -> None:
-        """Start the tasks; returns at once."""
+        """Start the tasks and return at once."""
         if self._settings.run:
             self._pool.submit(self._run)
         else:
@@ -56,7 +60,7 @@ class AllocRunner:
             threading.Thread(target=self._run, daemon=True, name=name).start()
 
     def stop(self) -> None:
-        """End the tasks: out of Consul, shutdown_delay, signal, kill_timeout, SIGKILL."""
+        """Stop the tasks: leave Consul, shutdown_delay, signal, kill_timeout, SIGKILL."""
         with self._lock:
             if self._stopping.is_set():
                 return
@@ -64,19 +68,19 @@ class AllocRunner:
         threading.Thread(target=self._stop, daemon=True, name="alloc-stop").start()
 
     def kill_now(self) -> None:
-        """Kill the processes without ado."""
+        """Kill the processes at once."""
         self._stopping.set()
         self._leave_consul()
         for task in self.tasks.values():
             task.kill_now()
 
     def join(self) -> None:
-        """Wait for the processes to be gone."""
+        """Wait until the processes are gone."""
         for task in self.tasks.values():
             task.join()
 
     def update(self, alloc: Allocation) -> None:
-        """The job or the deployment changed in a way that needs no new allocation."""
+        """Take over a changed job or deployment that needs no new allocation."""
         moved = alloc.deployment_id != self.alloc.deployment_id
         self.alloc, self.group = alloc, _group(alloc)
         if moved:
@@ -84,14 +88,14 @@ class AllocRunner:
         threading.Thread(target=self._updated, args=(moved,), daemon=True).start()
 
     def restart(self, names: Sequence[str]) -> None:
-        """Restart tasks as a user asked."""
+        """Restart tasks on a user's request."""
         for name in names:
             task = self.tasks[name]
             if task.state.state == "running":
                 task.restart("User requested running tasks to restart")
 
     def states(self) -> Mapping[str, TaskState]:
-        """The tasks' states now."""
+        """Return the current states of the tasks."""
         return {name: task.state for name, task in self.tasks.items()}
 
     def _run(self) -> None:
@@ -112,7 +116,7 @@ class AllocRunner:
             self._watch_health()
 
     def _services(self) -> list[tuple[str, list[Json]]]:
-        """The services by who owns them in Consul."""
+        """Return the services by their owner in Consul."""
         found = [(f"group-{self.group['Name']}", self.group["Services"] or [])]
         found += [(task["Name"], task["Services"] or []) for task in self.group["Tasks"]]
         return [(owner, services) for owner, services in found if services]

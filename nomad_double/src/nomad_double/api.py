@@ -1,4 +1,8 @@
-"""Finds the route of a request, and turns refusals into Nomad's plain texts."""
+"""Finds the handler of a request, and turns errors into Nomad's plain texts.
+
+Clients match on these texts and statuses, because Nomad has no error codes. Faults act here too,
+before and after the handler, so that no handler knows about them.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +27,10 @@ _ANY = re.compile(r":[a-z]+")
 
 
 class Api:
-    """The routes and their handlers; counts the requests by route."""
+    """The routes and their handlers. It counts the requests of each route."""
 
     def __init__(self, faults: Faults, *, wrapped_errors: bool) -> None:
-        """No routes yet; ``wrapped_errors``: as a server that has to ask the leader words them."""
+        """Begin without routes; ``wrapped_errors`` answers as a server that is not the leader."""
         self.requests: Counter[str] = Counter()
         self._faults = faults
         self._wrapped = wrapped_errors
@@ -34,7 +38,7 @@ class Api:
         self._patterns: list[tuple[re.Pattern[str], str]] = []
 
     def add(self, methods: str, pattern: str, handler: Handler) -> None:
-        """Let ``handler`` answer a route such as ``GET /v1/job/:id``; PUT and POST are one."""
+        """Add the handler of a route such as ``GET /v1/job/:id``. PUT and POST are the same."""
         for method in methods.split("|"):
             for name in ("PUT", "POST") if method == "POST" else (method,):
                 self._routes.setdefault(pattern, {})[name] = handler
@@ -43,7 +47,7 @@ class Api:
             self._patterns.append((re.compile("([^/]*)".join(parts)), pattern))
 
     def handle(self, request: Request) -> Answer:
-        """Answer a request; raises ``Dropped`` where a fault wants no answer."""
+        """Answer a request; raise ``Dropped`` if a fault drops the answer."""
         pattern, arguments = self._route(request.path)
         route = f"{'POST' if request.method == 'PUT' else request.method} {pattern}"
         self.requests[route] += 1
@@ -73,7 +77,7 @@ class Api:
             return text(f"the double failed: {error!r}", 500)
 
     def _route(self, path: str) -> tuple[str, tuple[str, ...]]:
-        """The pattern of a path, and what stands for its placeholders."""
+        """Return the pattern of a path, and the values of its placeholders."""
         if path in self._routes:
             return path, ()
         if path.startswith("/v1/job/"):
@@ -86,7 +90,7 @@ class Api:
 
 
 def _job_route(rest: str) -> tuple[str, tuple[str, ...]]:
-    """IDs of jobs may hold slashes, so what belongs to a job is told by the path's end."""
+    """Find the route by the end of the path, because job IDs may have slashes."""
     for suffix in _SUFFIXES:
         if rest.endswith(suffix):
             return f"/v1/job/:id{suffix}", (rest.removesuffix(suffix),)

@@ -1,7 +1,7 @@
 """Fills a job in with Nomad's defaults, as its API does before it stores one.
 
-A job in JSON has Nomad's own field names; what is null or missing becomes the default, so that two
-ways to write the same job are the same job.
+A job in JSON has Nomad's own field names. A field that is null or missing becomes the default, so
+two ways to write the same job are the same job, and a plan finds no difference.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ _VAULT: Json = {
 
 
 def canonical(job: Json) -> Json:
-    """A copy of ``job`` with Nomad's defaults; keys are matched without regard to case."""
+    """Return a copy of ``job`` with Nomad's defaults. The case of the keys does not matter."""
     found = _filled(job, _JOB)
     found["ID"] = _get(job, "ID") or ""
     found["Name"] = _get(job, "Name") or found["ID"]
@@ -207,7 +207,7 @@ def _network(network: Json) -> Json:
 
 
 def _filled(block: Json, defaults: Json) -> Json:
-    """The block with the defaults for what it lacks, and with what it has beside them."""
+    """Return the block with the missing defaults added; its other fields stay."""
     names = {name.lower(): name for name in defaults}
     given = {names.get(key.lower(), key): value for key, value in block.items()}
     return {**defaults, **_given(given)}

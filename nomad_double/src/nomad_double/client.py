@@ -1,4 +1,8 @@
-"""The node's agent: runs allocations, and tells the servers in rounds what became of them."""
+"""The client of the one node: runs allocations, and reports their states to the servers.
+
+Reports come in rounds, as Nomad's do, so a caller sees the same delay between the end of a process
+and the status of its allocation.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,12 @@ from nomad_double.alloc_runner import AllocRunner
 from nomad_double.objects import TERMINAL_CLIENT, Allocation, TaskState
 from nomad_double.settings import Settings
 
-_ROUND_SECONDS = 0.2  # Nomad's clients report no more often
+_ROUND_SECONDS = 0.2  # Nomad's clients report at most this often
 
 
 @dataclass(frozen=True)
 class Report:
-    """How an allocation is doing."""
+    """The state of an allocation."""
 
     alloc: str
     status: str
@@ -28,15 +32,15 @@ class Report:
 
     @property
     def ended(self) -> bool:
-        """Whether it is over."""
+        """Whether the allocation is over."""
         return self.status in TERMINAL_CLIENT
 
 
 class Client:
-    """Allocations of the one node; ``report`` is set by the server."""
+    """The allocations of the node; the server sets ``report``."""
 
     def __init__(self, settings: Settings) -> None:
-        """Run tasks as ``settings`` says, below its folder."""
+        """Run tasks by ``settings``, in folders below its folder."""
         self.settings = settings
         self.report: Callable[[list[Report]], None] = lambda _: None
         self.folder = settings.folder
@@ -52,38 +56,38 @@ class Client:
         self._thread.start()
 
     def start(self, alloc: Allocation) -> None:
-        """Begin to run an allocation that was placed."""
+        """Start an allocation that was placed."""
         runner = AllocRunner(alloc, self.settings, self._note, self._pool)
         with self._lock:
             self._runners[alloc.id] = runner
         runner.start()
 
     def stop(self, alloc: Allocation) -> None:
-        """End an allocation that is not wanted any more."""
+        """Stop an allocation that is no longer wanted."""
         runner = self.runner(alloc.id)
         if runner:
             runner.stop()
 
     def update(self, alloc: Allocation) -> None:
-        """The allocation was updated in place."""
+        """Take over an allocation that was updated in place."""
         runner = self.runner(alloc.id)
         if runner:
             runner.update(alloc)
 
     def forget(self, name: str) -> None:
-        """Remove the directory of an allocation that was collected."""
+        """Remove the folder of an allocation that was collected as garbage."""
         with self._lock:
             runner = self._runners.pop(name, None)
         if runner and runner.folder.exists():
             shutil.rmtree(runner.folder, ignore_errors=True)
 
     def runner(self, name: str) -> AllocRunner | None:
-        """What runs or ran the allocation, unless it was collected."""
+        """Return the runner of an allocation, or None if it was collected."""
         with self._lock:
             return self._runners.get(name)
 
     def lose(self) -> None:
-        """The node dies: its processes are gone and nothing is reported any more."""
+        """Kill all processes without a report, as if the node died."""
         with self._lock:
             runners, self._runners, self._changed = list(self._runners.values()), {}, {}
         for runner in runners:

@@ -1,4 +1,8 @@
-"""The operators of constraints, on texts as they stand in jobspecs and on nodes."""
+"""The operators of constraints.
+
+Both sides are texts, from the jobspec and from the node. Nomad compares them as versions, numbers,
+sets or regular expressions, depending on the operator.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ _ORDERS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator
 
 
 def holds(operand: str, left: str, right: str) -> bool:
-    """Whether ``left operand right`` holds; an unknown operand never does."""
+    """Whether ``left operand right`` holds. An unknown operand never holds."""
     if operand in ("=", "==", "is"):
         return left == right
     if operand in _ORDERS:

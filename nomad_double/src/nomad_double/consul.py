@@ -1,4 +1,8 @@
-"""Registers services and their checks in a real Consul, which does the checking itself."""
+"""Registers services and their checks in a real Consul.
+
+Consul does the checking itself, so the checks of a job are tried as they will be in production. A
+double of Consul would only repeat what we believe about it.
+"""
 
 from __future__ import annotations
 
@@ -15,32 +19,35 @@ from nomad_double.objects import Allocation
 
 Json = dict[str, Any]
 _TIMEOUT_SECONDS = 5.0
-_FRESH_SECONDS = 0.4  # Nomad asks for the checks twice a second
+_FRESH_SECONDS = 0.4  # Nomad reads the checks twice a second
 log = logging.getLogger("nomad_double")
 
 
 class ConsulAgent:
-    """The agent at ``host:port``; may be used from several threads."""
+    """The agent at ``host:port``. Threads may share it."""
 
     def __init__(self, address: str) -> None:
-        """Nothing is asked of it yet."""
+        """Keep the address; nothing is sent yet."""
         self._address = address
         self._lock = threading.Lock()
         self._checks: dict[str, Json] = {}
         self._asked = 0.0
 
     def register(self, service: Json, checks: list[Json]) -> None:
-        """Register a service and its checks; one that is there already is brought up to date."""
+        """Register a service and its checks, or update them."""
         self._put("/v1/agent/service/register", service)
         for check in checks:
             self._put("/v1/agent/check/register", check)
 
     def deregister(self, name: str) -> None:
-        """Remove a service with its checks; that it is not there is no error."""
+        """Remove a service with its checks, if it is there."""
         self._put(f"/v1/agent/service/deregister/{name}", None)
 
     def statuses(self, checks: Collection[str]) -> dict[str, str] | None:
-        """Status of each check by its ID, critical where it is not known; None: Consul is away."""
+        """Return the status of each check by its ID; None if Consul is away.
+
+        A check that Consul does not know is critical.
+        """
         with self._lock:
             if time.monotonic() - self._asked > _FRESH_SECONDS:
                 try:
@@ -52,7 +59,7 @@ class ConsulAgent:
             return {name: check["Status"] if check else "critical" for name, check in found.items()}
 
     def _put(self, path: str, body: Json | None) -> None:
-        """Nomad's client tries again for ever and in the background; one more try does here."""
+        """Send a request, and once more if it fails. Nomad's client retries in the background."""
         for left in (1, 0):
             try:
                 self._ask("PUT", path, body)
@@ -81,7 +88,7 @@ class Registration:
     def __init__(
         self, agent: ConsulAgent, alloc: Allocation, environment: Mapping[str, str]
     ) -> None:
-        """Prepare; ``environment`` fills in names and tags."""
+        """Keep the agent; ``environment`` fills in names and tags."""
         self._agent = agent
         self._environment = environment
         self._alloc = alloc
@@ -97,17 +104,17 @@ class Registration:
                 self._registered[entry["ID"]] = [check["ID"] for check in checks]
 
     def deregister(self) -> None:
-        """Remove all of them."""
+        """Remove all services of the allocation."""
         for name in list(self._registered):
             self._agent.deregister(name)
             self._registered.pop(name, None)
 
     def statuses(self) -> dict[str, str] | None:
-        """Status of each check; None while Consul is away."""
+        """Return the status of each check; None if Consul is away."""
         return self._agent.statuses([c for checks in self._registered.values() for c in checks])
 
     def check_id(self, service: Json, owner: str, check: Json) -> str:
-        """The ID that a check is registered with."""
+        """Return the ID under which a check is registered."""
         return f"_nomad-check-{self._service_id(service, owner)}-{check['Name']}".replace(" ", "-")
 
     def _service_id(self, service: Json, owner: str) -> str:
@@ -177,4 +184,4 @@ def _probe(check: Json, where: str) -> Json:
         }
     if check["Type"] == "tcp":
         return {"TCP": where}
-    return {"TTL": "1h"}  # a script check: nobody runs it here, so that it stays critical
+    return {"TTL": "1h"}  # a script check: the double does not run it, so it stays critical

@@ -1,7 +1,7 @@
-"""Cron specs of periodic jobs, in UTC: five fields, or a word such as ``@daily``.
+"""Cron specifications of periodic jobs, in UTC: five fields, or a word such as ``@daily``.
 
-Nomad also reads six fields (a year behind, no seconds) and seven; they are refused here, since
-every other program reads six fields otherwise.
+Nomad also reads six fields (the last is a year) and seven. The double refuses these, because every
+other program reads six fields differently and a job would run at the wrong time elsewhere.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _MAX_AHEAD = timedelta(days=366 * 5)
 
 
 class CronError(ValueError):
-    """A spec that cannot be read."""
+    """A specification that cannot be read."""
 
 
 @dataclass(frozen=True)
 class Cron:
-    """The moments of a spec: minutes, hours, days of the month, months, days of the week."""
+    """The moments of a specification: minutes, hours, days, months and weekdays."""
 
     minutes: frozenset[int]
     hours: frozenset[int]
@@ -40,7 +40,7 @@ class Cron:
     any_weekday: bool
 
     def next(self, after: datetime) -> datetime | None:
-        """The first moment later than ``after``, or None where none comes within five years."""
+        """Return the first moment after ``after``, or None if there is none within five years."""
         at = after.astimezone(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
         end = at + _MAX_AHEAD
         while at < end:
@@ -62,7 +62,7 @@ class Cron:
 
 
 def parse_cron(spec: str) -> Cron:
-    """The spec as its moments; raises ``CronError``."""
+    """Return the moments of the specification; raise ``CronError``."""
     fields = _WORDS.get(spec.strip(), spec).split()
     if len(fields) != len(_BOUNDS):
         raise CronError("missing field(s)" if len(fields) < 5 else "use five fields")

@@ -1,4 +1,8 @@
-"""Watches deployments: counts the healthy, promotes, fails, rolls back, declares success."""
+"""Watches deployments: counts healthy allocations, promotes, fails, reverts, completes.
+
+Nomad has this in a watcher of its own beside the scheduler. The scheduler only compares what is
+with what should be; the watcher decides whether a new version may go on.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ _PAUSED = "Deployment is paused"
 
 
 class Deployments:
-    """The deployment watcher; its writes are entries of the log like all others."""
+    """The deployment watcher. It writes to the state like all others."""
 
     def __init__(self, server: Server, timers: Timers) -> None:
         """Watch the server's deployments."""
@@ -35,13 +39,13 @@ class Deployments:
         server.scheduler.on_deployment = self.watch
 
     def watch(self, deployment: Deployment) -> None:
-        """Look at a deployment when the first of its deadlines is over."""
+        """Check a deployment when the first of its deadlines is over."""
         for group in deployment.groups.values():
             if group.progress_by:
                 self._timers.at(group.progress_by, lambda: self._check_progress(deployment.id))
 
     def note_health(self, alloc: Allocation, healthy: bool) -> Allocation:
-        """A client found an allocation healthy or not, inside a write."""
+        """Record an allocation's health as its client reports it, inside a write."""
         deployment = self._state.deployments.get(alloc.deployment_id)
         if alloc.healthy == healthy:
             return alloc
@@ -62,14 +66,14 @@ class Deployments:
         return alloc
 
     def fail(self, name: str) -> Json:
-        """Fail a deployment by hand."""
+        """Fail a deployment on a user's request."""
         with self._state.write():
             deployment = self._active(name, "can't fail terminal deployment")
             reverted = self._fail(deployment, _BY_HAND)
             return self._answer(deployment, reverted)
 
     def pause(self, name: str, *, pause: bool) -> Json:
-        """Pause a deployment or let it go on."""
+        """Pause a deployment, or resume it."""
         with self._state.write():
             word = "pause" if pause else "resume"
             deployment = self._active(name, f"can't {word} terminal deployment")
@@ -85,7 +89,7 @@ class Deployments:
             return self._answer(deployment, None)
 
     def promote(self, name: str, groups: Collection[str] | None) -> Json:
-        """Promote the canaries of ``groups``, or of all."""
+        """Promote the canaries of ``groups``, or of all groups."""
         with self._state.write():
             deployment = self._active(name, "can't promote terminal deployment")
             self._promote(deployment, groups)
@@ -93,7 +97,7 @@ class Deployments:
             return self._answer(deployment, None)
 
     def set_health(self, name: str, healthy: Sequence[str], unhealthy: Sequence[str]) -> Json:
-        """Set the health of allocations by hand."""
+        """Set the health of allocations on a user's request."""
         with self._state.write():
             words = "can't set health of allocations for a terminal deployment"
             deployment = self._active(name, words)
@@ -165,7 +169,7 @@ class Deployments:
         return [alloc for alloc in found if not alloc.terminal]
 
     def _advance(self, deployment: Deployment) -> None:
-        """Promote, declare success, or let the scheduler go on with the next allocations."""
+        """Promote, complete, or let the scheduler place the next allocations."""
         waiting = [g for g in deployment.groups.values() if g.desired_canaries and not g.promoted]
         ready = waiting and all(
             sum(bool(a.healthy) for a in self._canaries(group)) >= group.desired_canaries
@@ -205,7 +209,7 @@ class Deployments:
                 self._evaluate(deployment)
 
     def _is_late(self, group: GroupRollout) -> bool:
-        """Whether the deadline is over; canaries may wait for their promotion for ever."""
+        """Whether the deadline is over. Healthy canaries may wait for promotion forever."""
         if not group.progress_by or group.progress_by > time.time_ns():
             return False
         if group.desired_canaries and not group.promoted:
@@ -213,7 +217,7 @@ class Deployments:
         return group.healthy < group.desired_total
 
     def _fail(self, deployment: Deployment, words: str) -> int | None:
-        """Fail it, and go back to the last stable version where the job wants that."""
+        """Fail it, and return to the last stable version if the job asks for that."""
         reverts = any(group.auto_revert for group in deployment.groups.values())
         job = self._state.jobs.get(deployment.key)
         suffix, target = self._rollback(deployment, job) if reverts and job else ("", None)
@@ -256,7 +260,10 @@ class Deployments:
 
 
 def _with_health(group: GroupRollout, before: bool | None, healthy: bool) -> GroupRollout:
-    """The group with one more that is healthy or not; a healthy one moves the deadline."""
+    """Return the group with one more healthy or unhealthy allocation.
+
+    A healthy one sets a new deadline.
+    """
     group = replace(
         group,
         healthy=group.healthy + healthy - (before is True),

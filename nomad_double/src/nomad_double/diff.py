@@ -1,4 +1,8 @@
-"""The difference between two versions of a job, in the form of Nomad's plan."""
+"""The difference between two versions of a job, in the form of Nomad's plan.
+
+`mlservice deploy register` decides by it whether a job has changed, so a difference that Nomad
+would not see must not be here either.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ _FLAT = (
 
 
 def job_diff(old: Json | None, new: Json) -> Json:
-    """The API's JobDiff; ``old`` is None for a job that is new."""
+    """Return the API's JobDiff; ``old`` is None for a new job."""
     before = _without(old, _NOT_SPEC) if old else {}
     after = _without(new, _NOT_SPEC)
     groups = list(_groups(old, new))
@@ -57,7 +61,7 @@ def _tasks(before: Json | None, after: Json | None) -> Iterator[Json]:
 def _pairs(
     before: list[Json] | None, after: list[Json] | None
 ) -> Iterator[tuple[str, Json | None, Json | None]]:
-    """The two sides of what has the same name."""
+    """Return the two sides of each name."""
     one = {each["Name"]: each for each in before or []}
     two = {each["Name"]: each for each in after or []}
     for name in sorted({*one, *two}):
@@ -65,7 +69,7 @@ def _pairs(
 
 
 def _parts(before: Json, after: Json) -> tuple[list[Json], list[Json]]:
-    """The differing plain fields and the differing objects of two blocks."""
+    """Return the plain fields and the objects that differ between two blocks."""
     fields: list[Json] = []
     objects: list[Json] = []
     for name in sorted({*before, *after}):
@@ -92,7 +96,7 @@ def _object(name: str, old: Json | None, new: Json | None) -> Json:
 
 
 def _listed(name: str, old: list[Json], new: list[Json]) -> list[Json]:
-    """Objects of two lists: those of the same name are compared, else those at the same place."""
+    """Compare two lists of objects: by name, or by position if they have no names."""
     gone = [each for each in old if each not in new]
     come = [each for each in new if each not in old]
     found = []

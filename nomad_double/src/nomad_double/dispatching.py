@@ -1,4 +1,7 @@
-"""Dispatches of parameterized jobs: what is refused, and what the child is made of."""
+"""Dispatches of parameterized jobs: the checks, and the child that is made.
+
+The order of the checks matters, because a caller sees only the first error.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ _MAX_PAYLOAD = 16_384
 
 
 def decoded_payload(body: Mapping[str, Any]) -> bytes:
-    """The payload of a dispatch; raises ``ApiError`` (400) for what is no base64."""
+    """Return the payload of a dispatch; raise ``ApiError`` (400) if it is no base64."""
     text = body.get("Payload") or ""
     try:
         return base64.b64decode(text, validate=True)
@@ -28,7 +31,7 @@ def decoded_payload(body: Mapping[str, Any]) -> bytes:
 def check_dispatch(
     parent: Json | None, name: str, payload: bytes, meta: Mapping[str, str], priority: int
 ) -> None:
-    """Raise ``ApiError`` with the first of Nomad's reasons to refuse the dispatch."""
+    """Raise ``ApiError`` with Nomad's first reason to refuse the dispatch."""
     if parent is None:
         raise ApiError("parameterized job not found")
     block = parent["ParameterizedJob"]
@@ -56,7 +59,7 @@ def check_dispatch(
 def make_child(
     parent: Json, payload: bytes, meta: Mapping[str, str], token: str, body: Mapping[str, Any]
 ) -> Json:
-    """The child as a copy of its parent as it is now."""
+    """Return the child as a copy of its parent."""
     prefix = body.get("IdPrefixTemplate") or ""
     stamp = f"{int(time.time())}-{secrets.token_hex(4)}"
     name = (

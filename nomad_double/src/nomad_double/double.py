@@ -1,4 +1,7 @@
-"""Joins the parts of the double: state, scheduler, node, watcher, clock and HTTP."""
+"""Joins the parts of the double: state, scheduler, node, watcher, clock and HTTP.
+
+This is the only module that knows all of them.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,10 @@ from nomad_double.transport import Transport
 
 
 def _let_tasks_heed_signals() -> None:
-    """Handle what is ignored here (in the background, by nohup): tasks would inherit that."""
+    """Handle signals that this process ignores, because tasks would inherit that.
+
+    A process that nohup or a shell started in the background ignores some.
+    """
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGHUP):
             if signal.getsignal(number) is signal.SIG_IGN:
@@ -35,7 +41,10 @@ def _let_tasks_heed_signals() -> None:
 
 
 class NomadDouble:
-    """A cluster of one server and one node; a context manager that kills its tasks at its end."""
+    """A cluster of one server and one node.
+
+    A context manager: its tasks are killed at its end.
+    """
 
     def __init__(
         self,
@@ -53,11 +62,12 @@ class NomadDouble:
         run: Callable[[TaskContext], int] | None = None,
         wrapped_errors: bool = False,
     ) -> None:
-        """Start it; allocations are kept below ``folder``.
+        """Start the double. The allocations are in folders below ``folder``.
 
-        ``consul`` (host:port) is where services go, and ``consul_template`` the program that
-        renders templates. ``acl`` maps tokens to capabilities; None: no access control. ``run`` is
-        called in place of processes. ``wrapped_errors``: as a server that is not the leader.
+        ``consul`` (host:port) is where services are registered, and ``consul_template`` is the
+        program that renders templates. ``acl`` maps tokens to capabilities; None turns access
+        control off. ``run`` is called in place of processes. ``wrapped_errors`` answers as a server
+        that is not the leader.
         """
         _let_tasks_heed_signals()
         self.state = State()
@@ -90,15 +100,15 @@ class NomadDouble:
 
     @property
     def requests(self) -> Counter[str]:
-        """How often each route was asked, such as ``GET /v1/jobs`` or ``GET /v1/job/:id``."""
+        """The number of requests of each route, such as ``GET /v1/job/:id``."""
         return self._api.requests
 
     def collect_garbage(self) -> None:
-        """Forget what is dead, as ``PUT /v1/system/gc`` does, but at once."""
+        """Collect the garbage, as ``PUT /v1/system/gc`` does, but at once."""
         self.server.collect_garbage()
 
     def close_listener(self) -> None:
-        """Refuse connections and cut those that are there."""
+        """Refuse new connections and close those that are open."""
         self._transport.close()
 
     def open_listener(self) -> None:
@@ -106,7 +116,7 @@ class NomadDouble:
         self._transport.open()
 
     def close(self) -> None:
-        """Stop to answer, and kill all tasks."""
+        """Stop the API, and kill all tasks."""
         self.state.close()
         self._transport.close()
         self._periodic.close()
@@ -114,9 +124,9 @@ class NomadDouble:
         self.client.close()
 
     def __enter__(self) -> NomadDouble:
-        """The double itself, which runs already."""
+        """Return the double, which already runs."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End it."""
+        """Close the double."""
         self.close()

@@ -1,7 +1,8 @@
-"""What the drivers take as a task's ``config``, and the command that comes of it.
+"""The ``config`` of a task for each driver, and the command that it leads to.
 
-Nomad looks at a driver's configuration only when a task starts, so a misspelt key registers well
-and fails there; so it does here. Whatever the driver, the command runs on this machine.
+Nomad checks a driver's configuration only when a task starts. A misspelled key is registered
+without a message and fails there, and so it does here. The command runs on this machine, whatever
+the driver is.
 """
 
 from __future__ import annotations
@@ -33,15 +34,15 @@ _LISTS = ("args", "ports", "volumes")
 
 
 class ConfigError(Exception):
-    """A configuration that the driver cannot read; the task fails validation."""
+    """A configuration that the driver cannot read. The task fails validation."""
 
 
 class DriverError(Exception):
-    """A configuration that the driver reads and refuses; the task fails to start."""
+    """A configuration that the driver reads and refuses. The task fails to start."""
 
 
 def check_config(driver: str, config: Mapping[str, Any], ports: Sequence[str]) -> None:
-    """Raise ``ConfigError`` or ``DriverError`` where the driver would not start this."""
+    """Raise ``ConfigError`` or ``DriverError`` if the driver would not start the task."""
     errors = [
         f'Invalid label: No argument or block type is named "{name}".'
         for name in config
@@ -71,7 +72,7 @@ def check_config(driver: str, config: Mapping[str, Any], ports: Sequence[str]) -
 
 
 def command_line(driver: str, config: Mapping[str, Any]) -> list[str]:
-    """The command that stands for the container or the executable."""
+    """Return the command that runs in place of the container or executable."""
     words = [str(word) for word in config.get("args") or []]
     if config.get("command"):
         words.insert(0, str(config["command"]))

@@ -1,4 +1,8 @@
-"""What Nomad puts into a task's environment, and what it fills into ``${...}``."""
+"""The environment of a task, and the values for ``${...}`` in its configuration.
+
+A job usually reads its inputs from here, so a missing or misspelled variable is a common mistake in
+job files. A task gets little of the double's own environment, as on a real node.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ _INDEXED = re.compile(r'(env|meta)\["([^"]+)"\]')
 def nomad_environment(
     alloc: Allocation, group: Json, task: Json, alloc_folder: Path
 ) -> dict[str, str]:
-    """The NOMAD_* variables of a task."""
+    """Return the NOMAD_* variables of a task."""
     job, folder = alloc.job, alloc_folder / task["Name"]
     resources = task["Resources"]
     found = {
@@ -52,12 +56,15 @@ def nomad_environment(
 
 
 def merged_meta(job: Json, group: Json, task: Json) -> dict[str, str]:
-    """The meta that a task sees: its own before the group's before the job's."""
+    """Return the meta that a task sees: its own, over the group's, over the job's."""
     return {**(job["Meta"] or {}), **(group["Meta"] or {}), **(task["Meta"] or {})}
 
 
 def meta_environment(meta: Mapping[str, str], job: Json) -> dict[str, str]:
-    """NOMAD_META_*: each key as it is and in capitals; optional ones not given are empty."""
+    """Return NOMAD_META_*: each key as it is and in capitals.
+
+    Optional keys that were not given are empty.
+    """
     found: dict[str, str] = {}
     optional = (job["ParameterizedJob"] or {}).get("MetaOptional") or ()
     for key in (*optional, *meta):
@@ -68,7 +75,7 @@ def meta_environment(meta: Mapping[str, str], job: Json) -> dict[str, str]:
 
 
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:
-    """What a task gets from the environment that the double runs in."""
+    """Return what a task gets from the double's own environment."""
     return {
         name: value
         for name, value in environ.items()
@@ -79,7 +86,7 @@ def inherited(environ: Mapping[str, str]) -> dict[str, str]:
 def task_environment(
     own: Mapping[str, str], job_env: Mapping[str, str], node: Node
 ) -> dict[str, str]:
-    """NOMAD_* and the task's ``env`` block, whose values may refer to each other and the node."""
+    """Return NOMAD_* and the ``env`` block. Its values may use each other and the node."""
     found = dict(own)
     for name, value in job_env.items():
         found[re.sub(r"[^A-Za-z0-9_.]", "_", name)] = filled_in(value, own, node)
@@ -90,7 +97,7 @@ def task_environment(
 
 
 def filled_in(value: Any, environment: Mapping[str, str], node: Node) -> Any:
-    """``${NOMAD_X}``, ``${attr.x}`` and their kind as what they are; unknown ones stay."""
+    """Replace ``${NOMAD_X}``, ``${attr.x}`` and the like; unknown names stay."""
     if isinstance(value, dict):
         return {key: filled_in(item, environment, node) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,8 @@
-"""The event stream: what changed, kept for a while and handed to whoever follows."""
+"""The event stream: the newest changes are kept, and readers get those that they follow.
+
+A caller that follows the stream must survive what Nomad does to it: a limited buffer, and the end
+of the stream for a reader that is too slow.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,12 @@ from nomad_double.objects import Allocation, Deployment, Evaluation
 
 Json = dict[str, Any]
 _BUFFERED = 100  # entries; event_buffer_size
-_MAX_LAG = 10_000  # entries that a reader may lag behind
+_MAX_LAG = 10_000  # entries
 
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that one entry of the log changed."""
+    """One change within one entry of the log."""
 
     topic: str
     kind: str
@@ -27,7 +31,7 @@ class Change:
     also: tuple[str, ...]
 
     def json(self, index: int) -> Json:
-        """The API's Event."""
+        """Return the API's Event."""
         return {
             "Topic": self.topic, "Type": self.kind, "Key": self.key, "Namespace": self.namespace,
             "FilterKeys": list(self.also) or None, "Index": index, "Payload": self._payload(),
@@ -44,7 +48,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Subscription:
-    """What a reader follows: topics with the keys to let through, and the namespace."""
+    """What a reader follows: topics with their keys, and the namespace."""
 
     topics: Mapping[str, frozenset[str]]
     namespace: str
@@ -61,15 +65,15 @@ Entry = tuple[int, list[Change]]
 
 
 class Broker:
-    """Keeps the newest entries and the readers; used under the state's lock."""
+    """The newest entries, and the readers. The state's lock protects it."""
 
     def __init__(self) -> None:
-        """Nothing happened yet."""
+        """Begin without entries."""
         self._buffer: deque[Entry] = deque(maxlen=_BUFFERED)
         self._readers: set[queue.SimpleQueue[Entry | None]] = set()
 
     def publish(self, index: int, changes: list[Change]) -> None:
-        """Hand an entry to the readers; one that lags too far behind is cut off."""
+        """Give an entry to the readers; disconnect a reader that lags too far behind."""
         if not changes:
             return
         self._buffer.append((index, changes))
@@ -81,7 +85,7 @@ class Broker:
                 reader.put((index, changes))
 
     def follow(self, index: int) -> queue.SimpleQueue[Entry | None]:
-        """A queue of the entries from ``index`` on, as far as they are kept; None ends it."""
+        """Return a queue of the entries from ``index`` on, if they are kept. None ends it."""
         reader: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
         for entry in self._buffer:
             if entry[0] >= index:
@@ -90,7 +94,7 @@ class Broker:
         return reader
 
     def leave(self, reader: queue.SimpleQueue[Entry | None]) -> None:
-        """The reader is gone."""
+        """Remove a reader."""
         self._readers.discard(reader)
 
     def close(self) -> None:

@@ -1,4 +1,8 @@
-"""What can go wrong with a cluster, at the push of a button."""
+"""Faults of a cluster that a test can ask for.
+
+A client is only as good as its behaviour on a bad day: no leader, a lost answer, a lost node, an
+index that goes backwards. A real cluster has such days rarely, and never when a test runs.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ class _Planned:
 
 
 class Faults:
-    """Faults of one double; all of them may be set from any thread, at any time."""
+    """The faults of one double. They may be set at any time, from any thread."""
 
     def __init__(
         self, server: Server, acl: Acl, close: Callable[[], None], open_again: Callable[[], None]
@@ -37,15 +41,15 @@ class Faults:
         """Every request but the agent's own is answered 500 ``No cluster leader``."""
 
     def away(self) -> None:
-        """Close the listener and all connections: who connects is refused until ``back()``."""
+        """Close the port and all connections. New ones are refused until ``back()``."""
         self._close()
 
     def back(self) -> None:
-        """Listen again, on the same port."""
+        """Open the same port again."""
         self._open()
 
     def drop_responses(self, route_pattern: str, count: int) -> None:
-        """Act on the next ``count`` requests of a route, then close without an answer.
+        """Act on the next ``count`` requests of a route, but close without an answer.
 
         A route reads as in ``NomadDouble.requests``: ``POST /v1/job/:id/dispatch``.
         """
@@ -53,17 +57,17 @@ class Faults:
             self._drops.append(_Planned(route_pattern, count))
 
     def answer(self, route_pattern: str, status: int, text: str, count: int) -> None:
-        """Answer the next ``count`` requests of a route so, without acting on them."""
+        """Answer the next ``count`` requests of a route like this, without acting on them."""
         with self._lock:
             self._answers.append(_Planned(route_pattern, count, status, text))
 
     def reset_index(self) -> None:
-        """The index goes backwards, as after a snapshot was restored."""
+        """Let the index go backwards, as after the restore of a snapshot."""
         self._state.reset_index()
 
     @property
     def spurious_wakeups(self) -> bool:
-        """Whether blocking queries return now and then though nothing changed."""
+        """Whether blocking queries sometimes return without a change."""
         return self._state.spurious > 0
 
     @spurious_wakeups.setter
@@ -71,19 +75,19 @@ class Faults:
         self._state.spurious = 0.3 if wanted else 0.0
 
     def expire_token(self, token: str) -> None:
-        """The token is refused from now on."""
+        """Refuse the token from now on."""
         self._acl.expire(token)
 
     def lose_node(self) -> None:
-        """The node dies with all that runs on it, and another like it takes its place.
+        """Let the node die with all its tasks; another one takes its place.
 
-        Running allocations become ``lost`` and are placed anew.
+        Its allocations become ``lost`` and are replaced.
         """
         self._server.lose_node()
 
     @property
     def hide_oom(self) -> bool:
-        """Whether a kill for memory shows as exit code 137 alone, as cgroup v2 may have it."""
+        """Whether a kill for memory shows only as exit code 137, as with cgroup v2."""
         return self._server.client.settings.hide_oom
 
     @hide_oom.setter
@@ -91,12 +95,15 @@ class Faults:
         self._server.client.settings.hide_oom = wanted
 
     def block_placement(self, reason: str = "memory") -> None:
-        """Nothing is placed any more: the dimension ``reason`` is exhausted; "" ends it."""
+        """Place nothing more, as if the dimension ``reason`` were exhausted; "" ends it."""
         self._server.block_placement(reason)
 
     @property
     def idempotency_race(self) -> bool:
-        """Whether two simultaneous dispatches with one token make two children (before 1.11.2)."""
+        """Whether two dispatches at once with one token make two children.
+
+        Nomad did that before 1.11.2.
+        """
         return self._server.racy_tokens
 
     @idempotency_race.setter
@@ -108,12 +115,12 @@ class Faults:
         self._server.deregister((namespace, job_id), purge=False)
 
     def planned_answer(self, route: str) -> tuple[int, str] | None:
-        """What a request of the route is to be answered instead, if anything."""
+        """Return the status and text for a request of the route, if an answer is planned."""
         found = self._next(self._answers, route)
         return (found.status, found.text) if found else None
 
     def drops(self, route: str) -> bool:
-        """Whether this request's answer is to be withheld."""
+        """Whether the answer of this request is dropped."""
         return self._next(self._drops, route) is not None
 
     def _next(self, planned: list[_Planned], route: str) -> _Planned | None:

@@ -1,7 +1,8 @@
-"""Filter expressions of lists, as far as go-bexpr's language is used with jobs and allocations.
+"""Filter expressions of lists, in the part of go-bexpr's language that callers use.
 
-``==``, ``!=``, ``in``, ``not in``, ``contains``, ``is empty``, ``matches``, joined by ``and``,
-``or``, ``not`` and parentheses, on the fields of the full object.
+``==``, ``!=``, ``in``, ``not in``, ``contains``, ``is empty`` and ``matches``, joined by ``and``,
+``or``, ``not`` and parentheses, on the fields of the full object. An expression outside of it is
+refused, because a filter that matches too much would look like a correct answer.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ _MISSING = object()
 
 @lru_cache(256)
 def compile_filter(expression: str) -> Test:
-    """The expression as a test of an object; raises ``ApiError`` (400) where it cannot be read."""
+    """Return the expression as a predicate; raise ``ApiError`` (400) if it is invalid."""
     return _Parser(expression).whole()
 
 
 def refused(reason: str) -> ApiError:
-    """Nomad's answer to a filter that does not work."""
+    """Return Nomad's error for a filter that cannot be used."""
     return ApiError(f"failed to read result page: {reason}", 400)
 
 
@@ -152,7 +153,7 @@ class _Parser:
 
 
 def _read(item: Any, path: list[str]) -> Any:
-    """A field; an unknown one is refused, a missing key of a map is ``_MISSING``."""
+    """Return a field. An unknown one is refused; a missing key of a map is ``_MISSING``."""
     for depth, name in enumerate(path):
         if isinstance(item, Mapping) and name in item:
             item = item[name]

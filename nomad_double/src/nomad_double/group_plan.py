@@ -1,4 +1,7 @@
-"""What is to be done with one task group, and the smaller decisions that lead there."""
+"""The plan for one task group, and the small decisions that lead to it.
+
+The reconciler makes a plan, and the scheduler or a dry run reads it; so it is a value.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,13 @@ LOST = "alloc is lost since its node is down"
 _CHANGED_IN_PLACE = (
     "KillTimeout", "KillSignal", "RestartPolicy", "Services", "Leader", "ShutdownDelay",
     "Constraints", "ScalingPolicies", "Actions", "DispatchPayload",
-    "Meta", "LogConfig",  # these two are compared by what comes of them
+    "Meta", "LogConfig",  # _task_essentials compares the effect of these two
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Placement:
-    """One allocation to make; ``job`` is the version to make it of."""
+    """One allocation to make; ``job`` is the version of the job to make it from."""
 
     index: int
     job: Json
@@ -46,7 +49,7 @@ class GroupPlan:
     ignored: int = 0
 
     def updates(self) -> Json:
-        """The plan's DesiredUpdates."""
+        """Return the plan's DesiredUpdates."""
         canaries = sum(placement.canary for placement in self.place)
         replaced = min(self.destructive, sum(reason == UPDATED for _, reason in self.stop))
         fresh = len(self.place) - canaries - replaced
@@ -61,7 +64,7 @@ class GroupPlan:
 
 
 def replace_failed(plan: GroupPlan, job: Json, group: Json, alloc: Allocation) -> None:
-    """Reschedule now, later or never, by the group's policy; what is lost is replaced at once."""
+    """Reschedule now, later or never, by the group's policy; replace lost ones at once."""
     if alloc.next:
         plan.ignored += 1
         return
@@ -82,13 +85,16 @@ def replace_failed(plan: GroupPlan, job: Json, group: Json, alloc: Allocation) -
             Placement(alloc.number, job, alloc, alloc.canary, (*alloc.reschedules, event))
         )
     elif alloc.followup_eval:
-        plan.ignored += 1  # an evaluation waits for its time already
+        plan.ignored += 1  # an evaluation already waits for it
     else:
         plan.later.append((alloc, when))
 
 
 def reschedule_time(alloc: Allocation, policy: Json) -> int | None:
-    """When a failed allocation may be replaced (ns since the epoch), or None for never."""
+    """Return when a failed allocation may be replaced; None: never.
+
+    The time is nanoseconds since the epoch.
+    """
     if alloc.transition.get("ForceReschedule"):
         return 0
     if not policy["Unlimited"]:
@@ -121,7 +127,7 @@ def older(alloc: Allocation, job: Json) -> bool:
 
 
 def destructive(old: Json, new: Json, group: str) -> bool:
-    """Whether the change needs a new allocation; else it is made in place."""
+    """Whether the change needs a new allocation. If not, it is made in place."""
     if old is new:
         return False
     before, after = _group(old, group), _group(new, group)
@@ -131,7 +137,7 @@ def destructive(old: Json, new: Json, group: str) -> bool:
 
 
 def _task_essentials(job: Json, group: Json) -> Any:
-    """What the running tasks are made of."""
+    """Return everything that needs a new allocation if it changes."""
     return (
         group["EphemeralDisk"], group["Networks"], group["Volumes"], group["Consul"],
         job["Affinities"], group["Affinities"], job["Spreads"], group["Spreads"],

@@ -1,4 +1,8 @@
-"""Watches an allocation: its health for the deployment, and checks that may restart it."""
+"""Watches one allocation: its health for the deployment, and the checks that may restart it.
+
+Both are questions of time: an allocation is healthy after it was well for ``min_healthy_time``, and
+a check restarts its task after it has failed for long enough.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ _LOOK_SECONDS = 0.1
 
 
 class HealthWatch:
-    """A thread that says once whether an allocation became healthy: ``found`` is called with it."""
+    """A thread that calls ``found`` once: with True if the allocation became healthy."""
 
     def __init__(
         self,
@@ -26,7 +30,7 @@ class HealthWatch:
         registration: Registration | None,
         found: Callable[[bool], None],
     ) -> None:
-        """Begin to watch by the group's ``update`` block."""
+        """Begin to watch, by the group's ``update`` block."""
         self._update = update
         self._states = states
         self._registration = registration if update["HealthCheck"] == "checks" else None
@@ -35,7 +39,7 @@ class HealthWatch:
         threading.Thread(target=self._run, daemon=True, name="nomad-health").start()
 
     def end(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         self._ended.set()
 
     def _run(self) -> None:
@@ -71,10 +75,10 @@ class _Watched:
 
 
 class CheckWatch:
-    """Restarts an allocation whose check has failed for too long, by its ``check_restart``.
+    """Restarts an allocation if a check has failed for too long, by its ``check_restart``.
 
-    Nomad counts time, not failures: a check may fail for ``(limit - 1) * interval``, after the
-    grace, which for a group's services runs from the allocation's start.
+    Nomad counts time, not failures: a check may fail for ``(limit - 1) * interval`` after the
+    grace. For a group's services the grace begins with the allocation.
     """
 
     def __init__(
@@ -84,7 +88,7 @@ class CheckWatch:
         services: list[Json],
         restart: Callable[[str], None],
     ) -> None:
-        """Begin to watch the checks that may restart; ``restart`` is called with the reason."""
+        """Begin to watch; ``restart`` is called with the reason."""
         self._registration = registration
         self._watched = list(_watchable(registration, owner, services))
         self._restart = restart
@@ -94,7 +98,7 @@ class CheckWatch:
             threading.Thread(target=self._run, daemon=True, name="nomad-checks").start()
 
     def end(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         self._ended.set()
 
     def _run(self) -> None:

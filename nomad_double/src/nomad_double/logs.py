@@ -1,4 +1,8 @@
-"""Tasks' logs over the API: plain, or as a stream of frames; whole, from an offset, or followed."""
+"""The tasks' logs over the API: plain or in frames, from an offset, or followed.
+
+A frame is a JSON document with a part of the file in base64. Nomad's command line reads frames;
+people and scripts read plain text.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +33,7 @@ class _LogQuery:
 
 
 def log_answer(state: State, client: Client, request: Request, name: str) -> Answer:
-    """What ``GET /v1/client/fs/logs/ALLOC`` answers; raises ``ApiError`` as Nomad does."""
+    """Answer ``GET /v1/client/fs/logs/ALLOC``; raise ``ApiError`` as Nomad does."""
     wanted = _log_query(state, client, request, name)
     kind = "text/plain" if wanted.plain else "application/json"
     if wanted.follow:

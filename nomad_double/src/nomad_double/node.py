@@ -1,4 +1,8 @@
-"""The one node of the cluster: what it has, what is taken, and what fits."""
+"""The one node of the cluster: its capacity, what is claimed, and what fits.
+
+The reasons why a group does not fit are Nomad's own AllocMetric, because that is all that a caller
+learns about a job that waits.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +29,12 @@ _LINUX_SIGNALS = (
 
 
 class Node:
-    """Capacity and claims; used under the state's lock."""
+    """Capacity and claims. The state's lock protects it."""
 
     def __init__(
         self, version: str, memory_mb: int, cpu_mhz: int, drivers: tuple[str, ...], consul: bool
     ) -> None:
-        """A node in ``dc1`` with these drivers."""
+        """Make a node in ``dc1`` with these drivers."""
         self.id = str(uuid.uuid4())
         self.name = socket.gethostname()
         self.version = version
@@ -45,11 +49,11 @@ class Node:
         self._next_port = os.getpid() % len(_PORTS)
 
     def replaced(self) -> None:
-        """Another machine of the same kind takes the node's place."""
+        """Let another machine of the same kind take the node's place."""
         self.id = str(uuid.uuid4())
 
     def misfit(self, job: Json, group: Json) -> Json | None:
-        """Why the group cannot be placed, as Nomad's AllocMetric; None where it can."""
+        """Return why the group cannot be placed, as an AllocMetric; None if it can."""
         filtered = self._filtered(job, group)
         if filtered:
             return _metric(filtered=filtered, available=self._available(job))
@@ -67,11 +71,11 @@ class Node:
         return None
 
     def room_for(self, need: dict[str, int]) -> bool:
-        """Whether the resources are free; cheaper than ``misfit``."""
+        """Whether the resources are free. This is faster than ``misfit``."""
         return all(self._used[name] + need[name] <= self.capacity[name] for name in need)
 
     def claim(self, alloc: str, group: Json) -> list[Json]:
-        """Take the group's resources and ports; gives the ports as an allocation lists them."""
+        """Claim the group's resources and ports; return the ports in an allocation's form."""
         need = needs(group)
         ports = [
             self._port(port) for network in group["Networks"] or [] for port in _ports(network)
@@ -83,7 +87,7 @@ class Node:
         return ports
 
     def release(self, alloc: str) -> bool:
-        """Give back what the allocation held; False where it held nothing."""
+        """Release the claims of an allocation; False if it had none."""
         claim = self._claims.pop(alloc, None)
         if claim is None:
             return False
@@ -92,7 +96,7 @@ class Node:
         return True
 
     def json(self) -> Json:
-        """The API's Node."""
+        """Return the API's Node."""
         healthy = {
             "Detected": True,
             "Healthy": True,
@@ -111,7 +115,7 @@ class Node:
         }  # fmt: skip
 
     def stub(self) -> Json:
-        """As lists show it."""
+        """Return the node as lists show it."""
         return {
             "ID": self.id, "Name": self.name, "Datacenter": DATACENTER, "NodeClass": "",
             "NodePool": "default", "Address": IP, "Version": self.version, "Drain": False,
@@ -151,7 +155,7 @@ class Node:
         return holds(operand, left, right)
 
     def _target(self, text: str | None) -> str | None:
-        """What ``${attr.x}`` and its kind are on this node, else the text itself."""
+        """Return the value of ``${attr.x}`` and the like on this node, else the text itself."""
         found = re.fullmatch(r"\$\{(attr|node|meta)\.(.+)\}", text or "")
         if not found:
             return text or ""
@@ -179,7 +183,7 @@ class Node:
 
 
 def needs(group: Json) -> dict[str, int]:
-    """What one allocation of the group takes: MB of memory, MHz of CPU, MB of disk."""
+    """Return what one allocation of the group needs: MB of memory, MHz of CPU, MB of disk."""
     tasks = group["Tasks"] or []
     return {
         "cpu": sum(task["Resources"]["CPU"] for task in tasks),
@@ -189,7 +193,7 @@ def needs(group: Json) -> dict[str, int]:
 
 
 def placed_metric() -> Json:
-    """The AllocMetric of a placement that went well."""
+    """Return the AllocMetric of a successful placement."""
     return _metric()
 
 

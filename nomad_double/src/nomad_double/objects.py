@@ -1,4 +1,7 @@
-"""Allocations, evaluations and deployments: frozen values, and what the API shows of them."""
+"""Allocations, evaluations and deployments as frozen values, with their forms in the API.
+
+A reader may keep a value while the scheduler goes on, because a change makes a new value.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ MAX_EVENTS = 10
 
 
 def moment(nanoseconds: int) -> str:
-    """A time since the epoch as Go's JSON writes it; 0 is Go's zero time."""
+    """Return a time since the epoch as Go's JSON writes it; 0 is Go's zero time."""
     if not nanoseconds:
         return NEVER
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
@@ -28,7 +31,7 @@ def moment(nanoseconds: int) -> str:
 
 @dataclass(frozen=True)
 class TaskState:
-    """A task as its client reports it; times are nanoseconds since the epoch, 0 for never."""
+    """A task's state as its client reports it. Times are ns since the epoch, 0 for never."""
 
     state: str = "pending"
     failed: bool = False
@@ -39,7 +42,7 @@ class TaskState:
     events: tuple[Json, ...] = ()
 
     def json(self) -> Json:
-        """The API's TaskState."""
+        """Return the API's TaskState."""
         return {
             "State": self.state, "Failed": self.failed, "Restarts": self.restarts,
             "LastRestart": moment(self.last_restart), "StartedAt": moment(self.started_at),
@@ -50,7 +53,7 @@ class TaskState:
 
 @dataclass(frozen=True)
 class Allocation:
-    """One placement of a task group; ``job`` is the job's version that it was made from."""
+    """One placement of a task group; ``job`` is the version that it was made from."""
 
     id: str
     eval_id: str
@@ -82,17 +85,17 @@ class Allocation:
 
     @property
     def key(self) -> tuple[str, str]:
-        """Namespace and ID of its job."""
+        """The namespace and ID of its job."""
         return self.job["Namespace"], self.job["ID"]
 
     @property
     def ended(self) -> bool:
-        """Whether its client says that it is over."""
+        """Whether its client reported its end."""
         return self.client_status in TERMINAL_CLIENT
 
     @property
     def terminal(self) -> bool:
-        """Whether it is over, or meant to be."""
+        """Whether it has ended, or should end."""
         return self.desired_status in ("stop", "evict") or self.ended
 
     @property
@@ -102,11 +105,11 @@ class Allocation:
 
     @property
     def healthy(self) -> bool | None:
-        """What its deployment knows of its health."""
+        """Its health as its deployment knows it; None if unknown."""
         return self.deployment_status["Healthy"] if self.deployment_status else None
 
     def stub(self, *, resources: bool = False, task_states: bool = True) -> Json:
-        """As lists show it."""
+        """Return it as lists show it."""
         return {
             "ID": self.id, "EvalID": self.eval_id, "Name": self.name,
             "Namespace": self.job["Namespace"], "NodeID": self.node_id, "NodeName": self.node_name,
@@ -125,7 +128,7 @@ class Allocation:
         }  # fmt: skip
 
     def full(self) -> Json:
-        """As it is shown alone."""
+        """Return it as the API shows one allocation."""
         return {
             **self.stub(resources=True), "Job": self.job, "Metrics": self.metrics,
             "DeploymentID": self.deployment_id, "PreviousAllocation": self.previous,
@@ -144,7 +147,7 @@ class Allocation:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One look of the scheduler at a job."""
+    """One run of the scheduler for a job."""
 
     id: str
     namespace: str
@@ -169,16 +172,16 @@ class Evaluation:
 
     @property
     def key(self) -> tuple[str, str]:
-        """Namespace and ID of its job."""
+        """The namespace and ID of its job."""
         return self.namespace, self.job_id
 
     @property
     def terminal(self) -> bool:
-        """Whether it is over; a blocked one is not."""
+        """Whether it has ended. A blocked one has not."""
         return self.status in TERMINAL_EVAL
 
     def json(self) -> Json:
-        """The API's Evaluation."""
+        """Return the API's Evaluation."""
         return {
             "ID": self.id, "Namespace": self.namespace, "Priority": self.priority,
             "Type": self.kind, "TriggeredBy": self.triggered_by, "JobID": self.job_id,
@@ -194,7 +197,7 @@ class Evaluation:
         }  # fmt: skip
 
     def stub(self) -> Json:
-        """As ``related=true`` lists it."""
+        """Return it as ``related=true`` lists it."""
         wanted = (
             "ID", "Priority", "Type", "TriggeredBy", "Namespace", "JobID", "NodeID", "DeploymentID",
             "Status", "StatusDescription", "WaitUntil", "NextEval", "PreviousEval", "BlockedEval",
@@ -206,7 +209,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class GroupRollout:
-    """A task group's part of a deployment; ``progress_by`` is nanoseconds since the epoch."""
+    """A task group's part in a deployment; ``progress_by`` is ns since the epoch."""
 
     auto_revert: bool
     auto_promote: bool
@@ -221,7 +224,7 @@ class GroupRollout:
     unhealthy: int = 0
 
     def json(self) -> Json:
-        """The API's DeploymentState."""
+        """Return the API's DeploymentState."""
         return {
             "AutoRevert": self.auto_revert, "AutoPromote": self.auto_promote,
             "ProgressDeadline": self.progress_deadline,
@@ -235,7 +238,7 @@ class GroupRollout:
 
 @dataclass(frozen=True)
 class Deployment:
-    """The way of a service from one version to the next."""
+    """The change of a service from one version to the next."""
 
     id: str
     namespace: str
@@ -254,21 +257,21 @@ class Deployment:
 
     @property
     def key(self) -> tuple[str, str]:
-        """Namespace and ID of its job."""
+        """The namespace and ID of its job."""
         return self.namespace, self.job_id
 
     @property
     def active(self) -> bool:
-        """Whether it is not over."""
+        """Whether it has not ended."""
         return self.status not in TERMINAL_DEPLOYMENT
 
     @property
     def needs_promotion(self) -> bool:
-        """Whether any group has canaries that nobody promoted."""
+        """Whether a group has canaries that nobody promoted."""
         return any(group.desired_canaries and not group.promoted for group in self.groups.values())
 
     def json(self) -> Json:
-        """The API's Deployment."""
+        """Return the API's Deployment."""
         return {
             "ID": self.id, "Namespace": self.namespace, "JobID": self.job_id,
             "JobVersion": self.job_version, "JobModifyIndex": self.job_modify_index,

@@ -1,4 +1,8 @@
-"""Launches periodic jobs when their time has come; UTC, as the template's jobs have it."""
+"""Launches periodic jobs when they are due, in UTC.
+
+It looks at the clock once a second. A test calls ``launch_due`` with moments of its own instead of
+waiting for a minute to begin.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +19,10 @@ log = logging.getLogger("nomad_double")
 
 
 class Periodic:
-    """A thread that looks at the clock."""
+    """A thread that watches the clock."""
 
     def __init__(self, server: Server) -> None:
-        """Launch the server's jobs."""
+        """Launch the server's jobs from now on."""
         self._server = server
         self._state = server.state
         self._since = datetime.now(UTC)
@@ -37,11 +41,11 @@ class Periodic:
             try:
                 self.launch_due(self._since, now)
             except Exception:
-                log.exception("the periodic jobs could not be launched")
+                log.exception("periodic jobs could not be launched")
             self._since = now
 
     def launch_due(self, since: datetime, now: datetime) -> None:
-        """Launch what was due after ``since`` and up to ``now``."""
+        """Launch what was due after ``since``, up to ``now``."""
         with self._state.lock:
             periodic = [(k, job) for k, job in self._state.jobs.items() if job["Periodic"]]
         for key, job in periodic:
@@ -52,7 +56,7 @@ class Periodic:
                         self._server.launch(job, int(due.timestamp()))
 
     def _runs(self, key: Key) -> bool:
-        """Whether a child has an evaluation or an allocation that is not over."""
+        """Whether a child has an evaluation or an allocation that has not ended."""
         namespace = key[0]
         for child in self._state.children_of.get(key, ()):
             own = namespace, child

@@ -1,4 +1,7 @@
-"""What a plan answers: the difference to the job that is there, and what the scheduler would do."""
+"""The answers of a dry run: the difference to the current job, and what the scheduler would do.
+
+It uses the scheduler's own code, so a plan and the registration after it agree.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ _LABELS = {
 
 
 def plan_answer(server: Server, job: Json, warnings: str, *, diff: bool) -> Json:
-    """The API's JobPlanResponse; nothing is changed."""
+    """Return the API's JobPlanResponse. Nothing is changed."""
     with server.state.lock:
         old = server.state.jobs.get((job["Namespace"], job["ID"]))
         changes = job_diff(old, job)
@@ -43,13 +46,13 @@ def plan_answer(server: Server, job: Json, warnings: str, *, diff: bool) -> Json
 
 
 def next_launch(job: Json) -> str:
-    """When a periodic job starts next; Go's zero time for other jobs."""
+    """Return the next start of a periodic job; Go's zero time for other jobs."""
     moment = next_moment(job, datetime.now(UTC))
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment else NEVER
 
 
 def next_moment(job: Json, after: datetime) -> datetime | None:
-    """The first moment of a periodic job's specs later than ``after``."""
+    """Return the first moment of a periodic job's specifications after ``after``."""
     periodic = job["Periodic"]
     if not periodic or not periodic["Enabled"]:
         return None
@@ -59,7 +62,7 @@ def next_moment(job: Json, after: datetime) -> datetime | None:
 
 
 def versions_answer(kept: list[Json], *, diffs: bool) -> Json:
-    """The API's JobVersionsResponse."""
+    """Return the API's JobVersionsResponse."""
     return {
         "Versions": list(kept),
         "Diffs": [job_diff(old, new) for new, old in pairwise(kept)] if diffs else None,
@@ -73,7 +76,7 @@ def _planned(server: Server, job: Json) -> tuple[dict[str, GroupPlan], Json | No
 
 
 def _annotate(changes: Json, plans: dict[str, GroupPlan], old: Json | None, new: Json) -> None:
-    """What happens to each group, beside its differences."""
+    """Add to each group's difference what would happen to it."""
     for group in changes["TaskGroups"] or []:
         plan = plans.get(group["Name"])
         if plan is None:

@@ -1,4 +1,8 @@
-"""Processes of tasks: each in a group of its own, watched for memory, killed as a whole."""
+"""Processes of tasks: each in a group of its own, watched for memory, killed as a whole.
+
+A task often starts children. Without a group they would outlive the task, and the memory that they
+use would not count.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ class Process:
         environment: Mapping[str, str],
         logs: Sequence[Path],
     ) -> None:
-        """Start the command, its output appended to logs; raises ``OSError``."""
+        """Start the command and append its output to the logs; raise ``OSError``."""
         out, err = (path.open("ab") for path in logs)
         with out, err:
             self._popen = subprocess.Popen(
@@ -36,13 +40,13 @@ class Process:
         self.out_of_memory = False
 
     def wait(self) -> int:
-        """Wait for its end: the exit code, or the signal as a negative number."""
+        """Wait for the end; return the exit code, or the signal as a negative number."""
         code = self._popen.wait()
-        self.signal(signal.SIGKILL)  # what it left behind goes with it
+        self.signal(signal.SIGKILL)  # its children end with it
         return code
 
     def ended(self, seconds: float) -> bool:
-        """Whether it ends within that time."""
+        """Whether the process ends within this time."""
         try:
             self._popen.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -50,23 +54,23 @@ class Process:
         return True
 
     def signal(self, number: int) -> None:
-        """Send a signal to the whole group, if there is any of it left."""
+        """Send a signal to the whole group, if any of it is left."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.group, number)
 
 
 class MemoryWatch:
-    """Kills process groups that take more memory than they may, looking a few times a second."""
+    """Kills process groups that use too much memory. It looks several times a second."""
 
     def __init__(self) -> None:
-        """Nothing is watched yet; the thread runs while something is."""
+        """Watch nothing yet; the thread runs only while there is something to watch."""
         self._lock = threading.Condition()
         self._limits: dict[int, tuple[int, Callable[[], None]]] = {}
         self._closed = False
         self._thread: threading.Thread | None = None
 
     def add(self, group: int, limit_mb: int, over: Callable[[], None]) -> None:
-        """Call ``over`` once the resident memory of the group is more than the limit."""
+        """Call ``over`` when the group's resident memory exceeds the limit."""
         with self._lock:
             self._limits[group] = limit_mb * 1024 * 1024, over
             if self._thread is None:
@@ -75,7 +79,7 @@ class MemoryWatch:
             self._lock.notify()
 
     def remove(self, group: int) -> None:
-        """Watch it no longer."""
+        """Stop watching a group."""
         with self._lock:
             self._limits.pop(group, None)
 
@@ -101,7 +105,7 @@ class MemoryWatch:
 
 
 def _resident(groups: Mapping[int, object]) -> dict[int, int]:
-    """Bytes of resident memory of each process group."""
+    """Return the resident memory of each process group, in bytes."""
     found = dict.fromkeys(groups, 0)
     for name in os.listdir("/proc"):  # noqa: PTH208  # four times as fast as Path, ten times a second
         if not name.isdigit():

@@ -1,4 +1,8 @@
-"""What all reads have in common: blocking, prefixes, filters, pages."""
+"""The common part of all reads: blocking, prefixes, filters and pages.
+
+Blocking queries are how a client follows Nomad, and their details decide whether it misses a
+change: which index counts, when a wait ends, what an invalid argument does.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ _NUMBERS = {
 
 @dataclass(frozen=True)
 class Query:
-    """A read's common arguments; ``wait`` is seconds, ``index`` 0 for no waiting."""
+    """A read's common arguments; ``wait`` is in seconds, and ``index`` 0 does not wait."""
 
     namespace: str
     prefix: str
@@ -38,7 +42,7 @@ class Query:
 
 
 def read_query(request: Request) -> Query:
-    """The arguments of a read; raises ``ApiError`` (400) for those that are no values."""
+    """Return the arguments of a read; raise ``ApiError`` (400) for invalid ones."""
     if request.arg("stale", "true") not in ("", "true", "false"):
         raise ApiError("Expect `true` or `false` for `stale` query string parameter", 400)
     return Query(
@@ -56,7 +60,7 @@ def read_query(request: Request) -> Query:
 def blocking(
     state: State, query: Query, index: Callable[[], int], value: Callable[[], Any]
 ) -> Answer:
-    """Wait for an index beyond the query's, then answer ``value()`` with the index."""
+    """Wait for an index above the query's, then answer ``value()`` with the index."""
     if query.index:
         wait = query.wait + random.uniform(0, query.wait * _JITTER)  # noqa: S311  # no secret
         state.wait(index, query.index, wait)
@@ -68,7 +72,7 @@ def blocking(
 
 
 def read_answer(value: Any, index: int, next_token: str = "") -> Answer:
-    """A read's answer with the headers of reads."""
+    """Return an answer with the headers that reads have."""
     headers = {"X-Nomad-LastContact": "0", "X-Nomad-KnownLeader": "true"}
     if isinstance(value, Page):
         next_token, value = value.next_token, value.items
@@ -79,7 +83,7 @@ def read_answer(value: Any, index: int, next_token: str = "") -> Answer:
 
 @dataclass(frozen=True)
 class Page:
-    """A part of a list, and where the next part begins."""
+    """A part of a list, and the beginning of the next part."""
 
     items: list[Any]
     next_token: str
@@ -92,7 +96,10 @@ def listed(
     token: Callable[[Any], str],
     shown: Callable[[Any], Any],
 ) -> Page:
-    """The query's page of ``items``: filtered by ``fields``, told apart by ``token``."""
+    """Return the query's page of ``items``.
+
+    ``fields`` are what a filter sees, and ``token`` names an item for the next page.
+    """
     if query.reverse:
         items = list(reversed(items))
     if query.filter:
@@ -109,7 +116,7 @@ def listed(
 
 
 def read_body(request: Request) -> Json:
-    """The request's JSON; raises ``ApiError`` (400) with Go's words where it is none."""
+    """Return the request's JSON; raise ``ApiError`` (400) with Go's words if it is none."""
     if not request.body:
         raise ApiError("Request body is empty", 400)
     try:
@@ -122,7 +129,7 @@ def read_body(request: Request) -> Json:
 
 
 def field(body: Mapping[str, Any], name: str, default: Any = None) -> Any:
-    """A field of a body, whatever the case of its key; null is as if it were not there."""
+    """Return a field of a body. The case of its key does not matter, and null is missing."""
     for key, value in body.items():
         if key.lower() == name.lower() and value is not None:
             return value

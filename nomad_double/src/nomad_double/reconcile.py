@@ -1,7 +1,7 @@
-"""Compares what a task group should be with what it is: what to stop, place, update or leave.
+"""Compares a task group's allocations with what the job asks for.
 
-This is Nomad's reconciler in small. It looks at values and changes nothing, so that a plan may ask
-it as well as the scheduler.
+The result says what to stop, place, update or leave. This is a small form of Nomad's reconciler. It
+reads values and changes nothing, so a dry run uses it as well as the scheduler.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ Json = dict[str, Any]
 
 
 def stop_all(name: str, allocs: list[Allocation]) -> GroupPlan:
-    """The plan of a group that is gone, or whose job is stopped."""
+    """Return the plan of a group that was removed, or whose job is stopped."""
     return GroupPlan(name, stop=[(alloc, NOT_NEEDED) for alloc in allocs if not alloc.terminal])
 
 
 def reconcile(
     job: Json, group: Json, allocs: list[Allocation], deployment: Deployment | None
 ) -> GroupPlan:
-    """The plan for one group of a job that is not stopped.
+    """Return the plan for one group of a job that is not stopped.
 
-    ``deployment`` is the job's latest one if it is about this version of the job.
+    ``deployment`` is the job's latest one if it belongs to this version of the job.
     """
     if job["Type"] in ("batch", "sysbatch"):
         return _batch(job, group, allocs)
@@ -119,7 +119,10 @@ class _Service:
         return self._rollout.canaries if self._rollout else ()
 
     def _without_surplus(self, base: list[Allocation]) -> list[Allocation]:
-        """At most ``count``, one for each name: the newest version stays, the highest names go."""
+        """Keep at most ``count``, one for each number.
+
+        The newest version stays, and the highest numbers are stopped.
+        """
         kept: dict[int, Allocation] = {}
         for alloc in sorted(base, key=lambda a: (a.job["Version"], a.create_index), reverse=True):
             if alloc.number in kept or alloc.number >= self._group["Count"]:
@@ -129,7 +132,7 @@ class _Service:
         return list(kept.values())
 
     def _start_rollout(self, stale: list[Allocation], heavy: list[Allocation]) -> None:
-        """The group's part in a new deployment, where one must be made."""
+        """Make the group's part in a new deployment, if it needs one."""
         update, count = self._group["Update"], self._group["Count"]
         if self._deployment is not None or not update or not update["MaxParallel"] or not count:
             return
@@ -164,7 +167,7 @@ class _Service:
             self._plan.place.append(Placement(number, self._job, canary=True))
 
     def _fill(self, base: list[Allocation], mine: list[Allocation]) -> None:
-        """Place what is missing; while canaries run, of the version that they are to replace."""
+        """Place what is missing. While canaries run, the old version is placed."""
         have = {alloc.number for alloc in base}
         canarying = self._canarying()
         if not canarying:
@@ -189,7 +192,10 @@ class _Service:
         return self._deployment.id if self._deployment else ""
 
     def _failures(self) -> Iterator[Allocation]:
-        """What failed and was not replaced, but for canaries: the newest of each name."""
+        """Yield the newest failed allocation of each number, if it was not replaced.
+
+        Canaries are left out.
+        """
         seen: set[int] = set()
         for alloc in reversed(self._allocs):
             if alloc.number in seen or alloc.canary:
@@ -206,7 +212,7 @@ class _Service:
         return next(alloc.job for alloc in base if alloc.job["Version"] == version)
 
     def _replace(self, heavy: list[Allocation]) -> None:
-        """The rolling part: ``max_parallel`` at a time, and none while one is not healthy."""
+        """Replace ``max_parallel`` at a time, and none while one is unhealthy."""
         update = self._group["Update"]
         limit = len(heavy)
         if update and update["MaxParallel"]:

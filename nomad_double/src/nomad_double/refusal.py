@@ -1,13 +1,16 @@
-"""What the API answers instead of a result: an HTTP status and a plain text."""
+"""The error that the API answers with: an HTTP status and a plain text.
+
+Nomad has no error codes, so the text is the contract: callers match on it.
+"""
 
 from __future__ import annotations
 
 
 class ApiError(Exception):
-    """An error as Nomad words it; nearly all errors of the domain have the status 500."""
+    """An error in Nomad's words. Nearly all errors of the domain have status 500."""
 
     def __init__(self, words: str, status: int = 500) -> None:
-        """Keep the words, which are the whole body, and the status."""
+        """Keep the status, and the words, which are the whole body."""
         super().__init__(words)
         self.words = words
         self.status = status

@@ -1,4 +1,8 @@
-"""Whether a task that ended is started again on its node, by the restart policy of its group."""
+"""Decides whether a task that ended starts again on its node.
+
+That is the group's restart policy. It is not rescheduling, which makes a new allocation: see
+``group_plan``.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ _JITTER = 0.25
 
 @dataclass(frozen=True)
 class Decision:
-    """``again`` after ``delay`` ns, or never; ``fails``: the task failed thereby."""
+    """Start again after ``delay`` ns, or not; ``fails``: the task has failed."""
 
     again: bool
     reason: str
@@ -25,17 +29,17 @@ class Decision:
 
 
 class RestartTracker:
-    """Counts failures within the policy's interval."""
+    """Counts the failures within the policy's interval."""
 
     def __init__(self, policy: Json, *, on_success: bool) -> None:
-        """``on_success``: a service, which is started again whatever its exit code."""
+        """Keep the policy; ``on_success``: a service, which always starts again."""
         self._policy = policy
         self._on_success = on_success
         self._count = 0
         self._since = time.monotonic_ns()
 
     def after_exit(self, *, success: bool) -> Decision:
-        """What follows a process's end."""
+        """Decide after the end of the process."""
         if success and not self._on_success:
             return Decision(False, "Restart unnecessary as task terminated successfully")
         if not self._policy["Attempts"]:
@@ -43,7 +47,7 @@ class RestartTracker:
         return self._counted()
 
     def after_failed_start(self, *, recoverable: bool) -> Decision:
-        """What follows a start that failed."""
+        """Decide after a start that failed."""
         if not recoverable:
             return Decision(False, "Error was unrecoverable", fails=True)
         return self.after_exit(success=False)

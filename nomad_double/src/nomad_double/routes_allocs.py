@@ -1,4 +1,7 @@
-"""The API's routes of allocations, evaluations and deployments."""
+"""The API's routes for allocations, evaluations and deployments, and for a task's logs.
+
+Handlers only read the request and shape the answer; the server does the work.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,10 @@ Json = dict[str, Any]
 
 
 class AllocRoutes:
-    """Handlers of allocations, evaluations, deployments, and of the client's own routes."""
+    """Handlers for allocations, evaluations and deployments, and for the client's routes."""
 
     def __init__(self, server: Server, deployments: Deployments, acl: Acl) -> None:
-        """Answer from ``server``, to whom ``acl`` allows."""
+        """Answer from ``server``, for tokens that ``acl`` allows."""
         self._server = server
         self._state = server.state
         self._deployments = deployments
@@ -48,7 +51,7 @@ class AllocRoutes:
             api.add("POST", f"/v1/deployment/{name}/:id", handler)
 
     def allocations(self, request: Request) -> Answer:
-        """Stubs of all allocations."""
+        """Answer with stubs of all allocations."""
         self._acl.check(request.token, "read-job")
         resources = request.arg("resources") in ("true", "1")
         states = request.arg("task_states", "true") not in ("false", "0")
@@ -59,18 +62,18 @@ class AllocRoutes:
         )  # fmt: skip
 
     def allocation(self, request: Request, name: str) -> Answer:
-        """One allocation in full."""
+        """Answer with one full allocation."""
         self._acl.check(request.token, "read-job")
         return self._one(request, "allocs", self._state.allocs, name, "alloc not found")
 
     def stop(self, request: Request, name: str) -> Answer:
-        """Stop an allocation; another takes its place."""
+        """Stop an allocation; another one takes its place."""
         self._acl.check(request.token, "alloc-lifecycle", "submit-job")
         answer = self._server.stop_alloc(name)
         return as_json(answer, answer["Index"])
 
     def restart(self, request: Request, name: str) -> Answer:
-        """Restart one task or all that run."""
+        """Restart one task, or all that run."""
         self._acl.check(request.token, "alloc-lifecycle", "submit-job")
         body = read_body(request) if request.body else {}
         runner = self._runner(name)
@@ -81,7 +84,7 @@ class AllocRoutes:
         return as_json({"Index": self._state.index})
 
     def signal(self, request: Request, name: str) -> Answer:
-        """Send a signal to one task or all."""
+        """Send a signal to one task, or to all."""
         self._acl.check(request.token, "alloc-lifecycle", "submit-job")
         body = read_body(request)
         runner = self._runner(name)
@@ -98,19 +101,19 @@ class AllocRoutes:
         return as_json({"Index": self._state.index})
 
     def logs(self, request: Request, name: str) -> Answer:
-        """A task's log."""
+        """Answer with a task's log."""
         self._acl.check(request.token, "read-logs", "read-fs")
         return log_answer(self._state, self._server.client, request, name)
 
     def evaluations(self, request: Request) -> Answer:
-        """All evaluations."""
+        """Answer with all evaluations."""
         self._acl.check(request.token, "read-job")
         return self._list(
             request, "evals", self._state.evals, lambda each: each.json(), lambda each: each.json()
         )
 
     def evaluation(self, request: Request, name: str) -> Answer:
-        """One evaluation; ``related=true`` adds those that belong to it."""
+        """Answer with one evaluation; ``related=true`` adds those that belong to it."""
         self._acl.check(request.token, "read-job")
         related = request.arg("related") == "true"
         query = read_query(request)
@@ -130,7 +133,7 @@ class AllocRoutes:
         )
 
     def evaluation_allocations(self, request: Request, name: str) -> Answer:
-        """Stubs of the allocations that an evaluation made."""
+        """Answer with stubs of the allocations that an evaluation made."""
         self._acl.check(request.token, "read-job")
 
         def value() -> list[Json]:
@@ -143,7 +146,7 @@ class AllocRoutes:
         )
 
     def deployments(self, request: Request) -> Answer:
-        """All deployments."""
+        """Answer with all deployments."""
         self._acl.check(request.token, "read-job")
         return self._list(
             request, "deployment", self._state.deployments,
@@ -151,14 +154,14 @@ class AllocRoutes:
         )  # fmt: skip
 
     def deployment(self, request: Request, name: str) -> Answer:
-        """One deployment."""
+        """Answer with one deployment."""
         self._acl.check(request.token, "read-job")
         return self._one(
             request, "deployment", self._state.deployments, name, "deployment not found"
         )
 
     def deployment_allocations(self, request: Request, name: str) -> Answer:
-        """Stubs of a deployment's allocations."""
+        """Answer with stubs of a deployment's allocations."""
         self._acl.check(request.token, "read-job")
 
         def value() -> list[Json]:
@@ -171,7 +174,7 @@ class AllocRoutes:
         )
 
     def fail(self, request: Request, name: str) -> Answer:
-        """Mark a deployment as failed."""
+        """Fail a deployment."""
         self._acl.check(request.token, "submit-job")
         return self._written(self._deployments.fail(name))
 
@@ -189,7 +192,7 @@ class AllocRoutes:
         return self._written(self._deployments.promote(name, groups))
 
     def health(self, request: Request, name: str) -> Answer:
-        """Set the health of allocations by hand."""
+        """Set the health of allocations."""
         self._acl.check(request.token, "submit-job")
         body = self._deployment_body(request, name)
         return self._written(

@@ -1,4 +1,8 @@
-"""The API's routes of the cluster itself: agent, nodes, namespaces, garbage, the event stream."""
+"""The API's routes for the cluster: agent, nodes, namespaces, garbage and the event stream.
+
+Tools read these before they do anything, for instance to find the version of Nomad, so their
+answers have what tools look at.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ _JOB_TOPICS = ("Job", "Allocation", "Evaluation", "Deployment", "Service")
 
 
 class ClusterRoutes:
-    """Handlers of what belongs to no job."""
+    """Handlers for everything that belongs to no job."""
 
     def __init__(self, server: Server, acl: Acl, collect: Callable[[], None]) -> None:
         """Answer from ``server``; ``collect`` collects the garbage."""
@@ -56,7 +60,7 @@ class ClusterRoutes:
         api.add("GET", "/v1/event/stream", self.events)
 
     def agent(self, request: Request) -> Answer:
-        """The agent's configuration and statistics, as far as somebody looks at them."""
+        """Answer with the parts of the agent's configuration and statistics that tools read."""
         self._acl.check(request.token, "agent:read")
         version = self._server.version
         return as_json(
@@ -79,19 +83,19 @@ class ClusterRoutes:
         )  # fmt: skip
 
     def health(self, _: Request) -> Answer:
-        """Whether the agent is well."""
+        """Answer that the agent is well."""
         well = {"ok": True, "message": "ok"}
         return as_json({"client": well, "server": well})
 
     def members(self, _: Request) -> Answer:
-        """The servers."""
+        """Answer with the servers."""
         return as_json(
             {"ServerName": self._server.node.name, "ServerRegion": "global", "ServerDC": DATACENTER,
              "Members": [self._member()]}
         )  # fmt: skip
 
     def nodes(self, request: Request) -> Answer:
-        """Stubs of the nodes."""
+        """Answer with stubs of the nodes."""
         self._acl.check(request.token, "node:read")
         query = read_query(request)
         node = self._server.node
@@ -103,21 +107,21 @@ class ClusterRoutes:
         return read_answer([stub] if node.id.startswith(query.prefix) else [], 9)
 
     def node(self, request: Request, name: str) -> Answer:
-        """One node."""
+        """Answer with one node."""
         self._acl.check(request.token, "node:read")
         if name != self._server.node.id:
             raise ApiError("node not found", 404)
         return read_answer(self._server.node.json(), 9)
 
     def node_allocations(self, request: Request, name: str) -> Answer:
-        """What was placed on a node, in full."""
+        """Answer with the full allocations of a node."""
         self._acl.check(request.token, "node:read")
         with self._state.lock:
             found = [a.full() for a in self._state.allocs.values() if a.node_id == name]
         return read_answer(found, self._state.tables["allocs"])
 
     def scheduler(self, request: Request) -> Answer:
-        """The scheduler's configuration."""
+        """Answer with the scheduler's configuration."""
         self._acl.check(request.token, "operator:read")
         return as_json(
             {
@@ -137,7 +141,7 @@ class ClusterRoutes:
         )  # fmt: skip
 
     def set_scheduler(self, request: Request) -> Answer:
-        """Change the scheduler's configuration; what is left out is off."""
+        """Change the scheduler's configuration. What the request leaves out is off."""
         self._acl.check(request.token, MANAGEMENT)
         body = read_body(request)
         oversubscription = bool(field(body, "MemoryOversubscriptionEnabled", False))
@@ -148,19 +152,19 @@ class ClusterRoutes:
             return as_json({"Updated": True, "Index": index}, index)
 
     def namespaces(self, _: Request) -> Answer:
-        """All namespaces."""
+        """Answer with all namespaces."""
         found = [each for _, each in sorted(self._state.namespaces.items())]
         return read_answer(found, max(each["ModifyIndex"] for each in found))
 
     def namespace(self, _: Request, name: str) -> Answer:
-        """One namespace."""
+        """Answer with one namespace."""
         found = self._state.namespaces.get(name)
         if found is None:
             raise ApiError("Namespace not found", 404)
         return read_answer(found, found["ModifyIndex"])
 
     def put_namespace(self, request: Request, name: str = "") -> Answer:
-        """Make a namespace."""
+        """Create a namespace."""
         self._acl.check(request.token, MANAGEMENT)
         body = read_body(request)
         return self._made(field(body, "Name") or name, field(body, "Description", ""))
@@ -175,11 +179,11 @@ class ClusterRoutes:
         return as_json(None, index)
 
     def token(self, request: Request) -> Answer:
-        """The token that asks."""
+        """Answer with the token of the request."""
         return read_answer(self._acl.describe(request.token), 5)
 
     def collect(self, request: Request) -> Answer:
-        """Collect the garbage; only PUT will do."""
+        """Collect the garbage. Only PUT is allowed."""
         if request.method != "PUT":
             raise ApiError("Invalid method", 405)
         self._acl.check(request.token, MANAGEMENT)
@@ -187,7 +191,7 @@ class ClusterRoutes:
         return Answer()
 
     def events(self, request: Request) -> Answer:
-        """A stream of what changes, a line for each entry of the log."""
+        """Answer with a stream of changes, one line for each entry of the log."""
         subscription = Subscription(_topics(request), request.arg("namespace") or "default")
         index = request.arg("index") or "0"
         if not index.isdigit():
@@ -198,7 +202,7 @@ class ClusterRoutes:
             needed = "read-job" if topic in _JOB_TOPICS else "node:read"
             if not self._acl.allows(request.token, MANAGEMENT if topic == "*" else needed):
                 raise ApiError(DENIED, 403)
-        # From 2.0 on the connection is taken over, and only its end tells the end of the stream.
+        # From 2.0 on only the end of the connection marks the end of the stream.
         chunked = not at_least(self._server.version, "2.0.0")
         return Answer(stream=self._lines(subscription, int(index)), chunked=chunked)
 

@@ -1,4 +1,7 @@
-"""The API's routes of jobs."""
+"""The API's routes for jobs.
+
+Handlers only read the request and shape the answer; the server does the work.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +37,10 @@ _STUB = (
 
 
 class JobRoutes:
-    """Handlers of ``/v1/jobs`` and ``/v1/job/...``."""
+    """Handlers for ``/v1/jobs`` and ``/v1/job/...``."""
 
     def __init__(self, server: Server, acl: Acl) -> None:
-        """Answer from ``server``, to whom ``acl`` allows."""
+        """Answer from ``server``, for tokens that ``acl`` allows."""
         self._server = server
         self._state = server.state
         self._acl = acl
@@ -65,7 +68,7 @@ class JobRoutes:
             api.add("GET", f"/v1/job/:id/{name}", handler)
 
     def parse(self, request: Request) -> Answer:
-        """The job of a jobspec's text, bare."""
+        """Answer with the job of a jobspec's text."""
         self._acl.check(request.token, "parse-job", "submit-job", raw=True)
         body = read_body(request)
         hcl = field(body, "JobHCL", "")
@@ -80,7 +83,7 @@ class JobRoutes:
         return as_json(canonical(job) if field(body, "Canonicalize", False) else job)
 
     def validate(self, request: Request) -> Answer:
-        """Whether a job could be registered; always 200."""
+        """Answer whether a job could be registered, always with 200."""
         self._acl.check(request.token, "read-job", "submit-job")
         job = canonical(_job_of(read_body(request)))
         errors = job_errors(job)
@@ -109,7 +112,10 @@ class JobRoutes:
         return as_json(answer, answer["Index"])
 
     def read_list(self, request: Request) -> Answer:
-        """Stubs of jobs; any change of a job or a summary in the cluster wakes a waiting one."""
+        """Answer with stubs of jobs.
+
+        Any change of a job or a summary in the cluster wakes a blocking query.
+        """
         query = read_query(request)
         if query.namespace != "*" or not self._acl.on:
             self._acl.check(request.token, "list-jobs")
@@ -130,7 +136,7 @@ class JobRoutes:
         )
 
     def read(self, request: Request, name: str) -> Answer:
-        """The whole job; waiting for one that is missing works too."""
+        """Answer with the whole job. A query may also wait for a job that is missing."""
         self._acl.check(request.token, "read-job")
         query = read_query(request)
         key = query.namespace, name
@@ -149,7 +155,7 @@ class JobRoutes:
         return as_json(answer, answer["Index"])
 
     def plan(self, request: Request, name: str) -> Answer:
-        """What registering the job would do."""
+        """Answer with what registering the job would do."""
         self._acl.check(request.token, "submit-job", "plan-job")
         body = read_body(request)
         job = _job_of(body)
@@ -207,7 +213,7 @@ class JobRoutes:
         return as_json(answer, answer["Index"])
 
     def stable(self, request: Request, name: str) -> Answer:
-        """Mark a version as stable or not."""
+        """Mark a version as stable or not stable."""
         self._acl.check(request.token, "submit-job")
         body = read_body(request)
         key = request.arg("namespace") or "default", name
@@ -220,7 +226,7 @@ class JobRoutes:
         return as_json({"Index": index, "LastContact": 0, "KnownLeader": False}, index)
 
     def evaluate(self, request: Request, name: str) -> Answer:
-        """Have the scheduler look at the job."""
+        """Let the scheduler evaluate the job."""
         self._acl.check(request.token, "read-job")
         body = read_body(request) if request.body else {}
         options = field(body, "EvalOptions", {})
@@ -238,7 +244,7 @@ class JobRoutes:
         return as_json(answer, answer["Index"])
 
     def summary(self, request: Request, name: str) -> Answer:
-        """The job's counts."""
+        """Answer with the job's counts."""
         self._acl.check(request.token, "read-job")
         query = read_query(request)
         key = query.namespace, name
@@ -254,7 +260,7 @@ class JobRoutes:
         return blocking(self._state, query, index, value)
 
     def allocations(self, request: Request, name: str) -> Answer:
-        """Stubs of the job's allocations; the index is that of the whole table."""
+        """Answer with stubs of the job's allocations; the index is that of the whole table."""
         self._acl.check(request.token, "read-job")
         query = read_query(request)
         key = query.namespace, name
@@ -271,7 +277,7 @@ class JobRoutes:
         return blocking(self._state, query, lambda: self._state.tables["allocs"], value)
 
     def evaluations(self, request: Request, name: str) -> Answer:
-        """The job's evaluations."""
+        """Answer with the job's evaluations."""
         self._acl.check(request.token, "read-job")
         query = read_query(request)
         return blocking(
@@ -280,7 +286,7 @@ class JobRoutes:
         )  # fmt: skip
 
     def deployments(self, request: Request, name: str) -> Answer:
-        """The job's deployments."""
+        """Answer with the job's deployments."""
         self._acl.check(request.token, "read-job")
         query = read_query(request)
         key = query.namespace, name
@@ -293,7 +299,7 @@ class JobRoutes:
         )  # fmt: skip
 
     def deployment(self, request: Request, name: str) -> Answer:
-        """The job's latest deployment, or null."""
+        """Answer with the job's latest deployment, or null."""
         self._acl.check(request.token, "read-job")
         query = read_query(request)
 
@@ -304,7 +310,7 @@ class JobRoutes:
         return blocking(self._state, query, lambda: self._state.tables["deployment"], value)
 
     def versions(self, request: Request, name: str) -> Answer:
-        """The job's versions, the newest first."""
+        """Answer with the job's versions, the newest first."""
         self._acl.check(request.token, "read-job")
         query = read_query(request)
         key, diffs = (query.namespace, name), request.arg("diffs") in ("true", "1")

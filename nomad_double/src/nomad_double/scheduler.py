@@ -1,4 +1,8 @@
-"""Works through evaluations: reconciles the job's groups and places what fits on the node."""
+"""Processes evaluations: reconciles a job's groups and places what fits on the node.
+
+It works behind the request, as Nomad's does. Registering a job is answered before anything is
+placed, and a caller must wait for the evaluation.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ _STOPPED = "Cancelled because job is stopped"
 
 
 class Scheduler:
-    """One worker; ``start`` is called with new allocations, ``stop`` with those to end."""
+    """One worker; ``start`` is called with new allocations, ``stop`` with those to stop."""
 
     def __init__(
         self,
@@ -33,7 +37,7 @@ class Scheduler:
         stop: Callable[[Allocation], None],
         update: Callable[[Allocation], None],
     ) -> None:
-        """Work on ``state`` with what ``timers`` hands over."""
+        """Work on ``state``; ``timers`` calls it."""
         self._state = state
         self._node = node
         self._timers = timers
@@ -46,7 +50,10 @@ class Scheduler:
     def evaluate(
         self, job: Json, reason: str, *, deployment: str = "", after: int = 0, previous: str = ""
     ) -> Evaluation:
-        """Make an evaluation of the job, inside a write; it is worked on soon, or at ``after``."""
+        """Make an evaluation of the job, inside a write.
+
+        It is processed soon, or at ``after`` (ns since the epoch).
+        """
         evaluation = self._state.put_eval(
             Evaluation(
                 str(uuid.uuid4()), job["Namespace"], job["ID"], job["Type"], job["Priority"],
@@ -58,7 +65,7 @@ class Scheduler:
         return evaluation
 
     def plan(self, job: Json) -> tuple[dict[str, GroupPlan], Json | None]:
-        """What registering ``job`` would do to each group, and what of it does not fit."""
+        """Return what registering ``job`` would do to each group, and what does not fit."""
         with self._state.lock:
             plans = self._plans(job, (job["Namespace"], job["ID"]))
             failed = {}
@@ -70,7 +77,7 @@ class Scheduler:
             return plans, failed or None
 
     def process(self, name: str) -> None:
-        """Work through one evaluation that is pending."""
+        """Process one pending evaluation."""
         with self._state.write():
             evaluation = self._state.evals.get(name)
             if evaluation is None or evaluation.status != "pending":
@@ -89,13 +96,16 @@ class Scheduler:
             self._finish(evaluation, job, plans, failed, deployment)
 
     def freed(self) -> None:
-        """Room was made: work through what is blocked and may fit now; inside a write."""
+        """Process blocked evaluations that may fit now, because resources were released.
+
+        The caller holds a write.
+        """
         for key, (name, wanted) in list(self._blocked.items()):
             if any(self._node.room_for(need) for need in wanted):
                 self._retry(key, name)
 
     def retry_blocked(self) -> None:
-        """Work through all that is blocked, since the node itself changed; inside a write."""
+        """Process all blocked evaluations, because the node changed; inside a write."""
         for key, (name, _) in list(self._blocked.items()):
             self._retry(key, name)
 
@@ -140,7 +150,7 @@ class Scheduler:
             self._state.put_deployment(replace(latest, status="cancelled", description=_NEWER))
 
     def _deployment(self, job: Json, key: Key, plans: dict[str, GroupPlan]) -> Deployment | None:
-        """The job's deployment, which is made here where a group needs one."""
+        """Return the job's deployment; make it if a group needs one."""
         latest = self._state.latest_deployment(key)
         if latest and _about(latest, job):
             return latest
@@ -197,7 +207,7 @@ class Scheduler:
         evaluation: Evaluation,
         deployment: Deployment | None,
     ) -> Json | None:
-        """Make an allocation; gives Nomad's AllocMetric where it does not fit."""
+        """Make an allocation; return an AllocMetric if it does not fit."""
         job = placement.job
         group = _group(job, name)
         if group is None:
@@ -303,7 +313,7 @@ class Scheduler:
 
 
 def running_description(deployment: Deployment) -> str:
-    """What a running deployment says of itself."""
+    """Return the description of a running deployment."""
     if not deployment.needs_promotion:
         return "Deployment is running"
     waiting = [g for g in deployment.groups.values() if g.desired_canaries]

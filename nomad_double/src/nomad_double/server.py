@@ -1,4 +1,7 @@
-"""What the servers do with jobs: register, plan, dispatch, stop, revert, force, collect garbage."""
+"""What Nomad's servers do with jobs: register, dispatch, stop, revert, force, collect garbage.
+
+It is the API without HTTP: the routes shape requests and answers, and this module has the rules.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ _UNCHANGEABLE = (
 
 
 class Server:
-    """The servers' API without HTTP; every method may be called from any thread."""
+    """The servers. Every method may be called from any thread."""
 
     def __init__(
         self, state: State, node: Node, scheduler: Scheduler, client: Client, version: str
@@ -49,7 +52,7 @@ class Server:
         client.report = self.take_reports
 
     def validated(self, body: Json, namespace: str) -> tuple[Json, str]:
-        """The canonical job of a request and its warnings; raises ``ApiError`` for its errors."""
+        """Return a request's canonical job and its warnings; raise ``ApiError`` for errors."""
         job = canonical({**body, "Namespace": namespace})
         errors = job_errors(job)
         if errors:
@@ -57,7 +60,7 @@ class Server:
         return job, job_warnings(job, oversubscription=self.oversubscription)
 
     def register(self, body: Json, namespace: str, enforce: int | None = None) -> Json:
-        """Register a job; ``enforce`` is the JobModifyIndex that it must have (0: none yet)."""
+        """Register a job; ``enforce`` is the JobModifyIndex that it must have (0: no such job)."""
         job, warnings = self.validated(body, namespace)
         key = namespace, job["ID"]
         with self.state.write():
@@ -73,7 +76,7 @@ class Server:
             return {
                 "EvalID": evaluation.id if evaluation else "",
                 "EvalCreateIndex": evaluation.create_index if evaluation else 0,
-                # Nomad's own oddity: what is unchanged answers with another index.
+                # A quirk of Nomad's: an unchanged job is answered with another index.
                 "JobModifyIndex": stored["JobModifyIndex" if fresh else "ModifyIndex"],
                 "Warnings": warnings, "Index": self.state.index, "LastContact": 0,
                 "KnownLeader": False, "NextToken": "",
@@ -85,13 +88,13 @@ class Server:
         return self.state.put_job({**job, "SubmitTime": time.time_ns()}), True
 
     def _evaluation(self, job: Json, reason: str) -> Evaluation | None:
-        """The evaluation of a job that can run; the parents of children get none."""
+        """Make the evaluation of a job that can run. Parents of children get none."""
         if job["Periodic"] or (job["ParameterizedJob"] is not None and not job["Dispatched"]):
             return None
         return self.scheduler.evaluate(job, reason)
 
     def dispatch(self, key: Key, body: Mapping[str, Any], token: str) -> Json:
-        """Make a child of a parameterized job, or find the one that had the token before."""
+        """Make a child of a parameterized job, or return the child that has the token."""
         namespace, name = key
         payload, meta = decoded_payload(body), body.get("Meta") or {}
         with self.state.lock:
@@ -101,7 +104,7 @@ class Server:
         if found is not None:
             return found
         if self.racy_tokens and token:
-            time.sleep(0.05)  # the time in which the other request makes its child too
+            time.sleep(0.05)  # the other request makes its child in this time
         with self.state.write():
             if not self.racy_tokens:
                 found = self._find_token(namespace, name, token)
@@ -128,7 +131,7 @@ class Server:
         }  # fmt: skip
 
     def deregister(self, key: Key, *, purge: bool) -> Json:
-        """Stop a job; a missing one is no error, and children are left alone."""
+        """Stop a job. A missing one is no error, and its children go on."""
         empty = {
             "EvalID": "", "EvalCreateIndex": 0, "JobModifyIndex": 0, "VolumeEvalID": "",
             "VolumeEvalIndex": 0, "LastContact": 0, "KnownLeader": False, "NextToken": "",
@@ -150,7 +153,7 @@ class Server:
             }  # fmt: skip
 
     def stop_alloc(self, name: str) -> Json:
-        """Stop one allocation and have another placed."""
+        """Stop one allocation and let another be placed."""
         with self.state.write():
             alloc = self.state.allocs.get(name)
             if alloc is None:
@@ -162,7 +165,7 @@ class Server:
             return {"EvalID": evaluation.id if evaluation else "", "Index": self.state.index}
 
     def evaluate(self, key: Key, *, force: bool) -> Json:
-        """Have the scheduler look at a job; ``force``: replace what failed without delay."""
+        """Let the scheduler evaluate a job; ``force`` replaces failed allocations at once."""
         with self.state.write():
             job = self._job(key)
             if job["Periodic"]:
@@ -195,7 +198,7 @@ class Server:
             return _registered(self._evaluation(stored, "job-register"), stored, self.state.index)
 
     def reinstate(self, old: Json) -> Json:
-        """Register an old version's spec as a new version, inside a write."""
+        """Register an old version's specification as a new version, inside a write."""
         stored = self.state.put_job({**old, "Stop": False, "SubmitTime": time.time_ns()})
         self.state.note("Job", "JobRegistered", stored["ID"], stored["Namespace"], stored)
         return stored
@@ -217,7 +220,7 @@ class Server:
             return _registered(self._evaluation(stored, "job-scaling"), stored, self.state.index)
 
     def force(self, key: Key) -> Json:
-        """Launch a periodic job now, whatever runs of it."""
+        """Launch a periodic job now, even if a child runs."""
         with self.state.write():
             job = self._job(key)
             if not job["Periodic"]:
@@ -249,7 +252,7 @@ class Server:
         return self.scheduler.evaluate(child, "periodic-job")
 
     def lose_node(self) -> None:
-        """The node dies; its running allocations are lost, and placed anew on its successor."""
+        """Let the node die. Its allocations are lost, and replaced on the next node."""
         self.client.lose()
         with self.state.write():
             self.node.replaced()
@@ -265,7 +268,7 @@ class Server:
                     self.scheduler.evaluate(self.state.jobs[key], "node-update")
 
     def block_placement(self, reason: str) -> None:
-        """Let nothing be placed for that reason; "" lets it again."""
+        """Let nothing be placed for this reason; "" ends it."""
         with self.state.write():
             self.node.refusal = reason
             if not reason:
@@ -278,7 +281,7 @@ class Server:
         return job
 
     def take_reports(self, reports: list[Report]) -> None:
-        """What the client says of its allocations: one entry of the log for all of them."""
+        """Record the client's reports on its allocations as one entry of the log."""
         with self.state.write():
             freed = False
             for report in reports:
@@ -311,7 +314,7 @@ class Server:
         return self.node.release(alloc.id)
 
     def collect_garbage(self) -> None:
-        """Forget the dead jobs that Nomad's collector takes, with their allocations and logs."""
+        """Remove the dead jobs that Nomad would remove, with their allocations and logs."""
         with self.state.write():
             for key, job in list(self.state.jobs.items()):
                 if self._collectable(key, job):

@@ -1,4 +1,8 @@
-"""How the double runs tasks, and what it tells the callable that may stand for their processes."""
+"""How the double runs tasks, and what a function learns that stands in for their processes.
+
+A grid of ten thousand jobs cannot start ten thousand processes on a test machine. A function in
+their place leaves all of Nomad's bookkeeping as it is.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +18,9 @@ from nomad_double.process import MemoryWatch
 
 @dataclass(frozen=True)
 class TaskContext:
-    """A task for the callable that stands for its process: what it is, and whether to end.
+    """A task, for the function that stands in for its process.
 
-    The callable gives the exit code. A ``MemoryError`` of its stands for a kill for memory.
+    The function returns the exit code. If it raises ``MemoryError``, that is a kill for memory.
     """
 
     alloc: str
@@ -33,7 +37,7 @@ class TaskContext:
 
 @dataclass
 class Settings:
-    """How tasks are run: where, with which limits, and as what."""
+    """How tasks run: where, within which limits, and as processes or as a function."""
 
     folder: Path
     node: Node

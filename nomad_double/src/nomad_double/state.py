@@ -1,7 +1,8 @@
-"""What the servers know: one Raft index, the tables, and who is told when they change.
+"""The state of the servers: one Raft index, the tables, and who is woken by a change.
 
-Values in the tables are never changed, only replaced, so that a reader may keep what it got. All
-writes happen inside ``write()``, each of which is one entry of the log with one index.
+Values in the tables are replaced, never changed, so a reader may keep a value. Every write happens
+inside ``write()``, which is one entry of the log with one index. Blocking queries, check-and-set
+and the event stream all rest on that index.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class State:
     """The tables, with the indexes that blocking queries wait for."""
 
     def __init__(self) -> None:
-        """An empty cluster whose log has a few entries already."""
+        """Make an empty cluster whose log already has some entries."""
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
         self.broker = Broker()
@@ -59,7 +60,7 @@ class State:
 
     @contextmanager
     def write(self) -> Iterator[int]:
-        """One entry of the log; statuses follow and readers are woken at its end."""
+        """Write one entry of the log. At its end statuses follow and readers are woken."""
         with self.lock:
             self._depth += 1
             if self._depth == 1:
@@ -72,17 +73,17 @@ class State:
                     self._finish_write()
 
     def wait(self, current: Callable[[], int], beyond: int, seconds: float) -> None:
-        """Block until ``current()`` is more than ``beyond``, or the time is over."""
+        """Block until ``current()`` exceeds ``beyond``, or the time is over."""
         end = time.monotonic() + min(seconds, self.spurious or seconds)
         with self.changed:
             while current() <= beyond and (left := end - time.monotonic()) > 0 and not self.closed:
                 epoch = self._epoch
                 self.changed.wait(left)
                 if epoch != self._epoch:
-                    return  # the index went backwards: whoever waits would wait for long
+                    return  # the index went backwards: a reader would wait too long
 
     def reset_index(self) -> None:
-        """Let the index begin anew, as a snapshot that is restored into a new cluster does."""
+        """Let the index begin again, as after the restore of a snapshot into a new cluster."""
         with self.lock:
             self.index = _FIRST_INDEX
             self._epoch += 1
@@ -96,14 +97,14 @@ class State:
             self.changed.notify_all()
 
     def close(self) -> None:
-        """Let go whoever waits."""
+        """Wake all readers for the last time."""
         with self.lock:
             self.closed = True
             self.broker.close()
             self.changed.notify_all()
 
     def put_job(self, job: Json) -> Json:
-        """Insert or replace a job as a new version; its indexes are set here."""
+        """Insert or replace a job as a new version, and set its indexes."""
         key = job["Namespace"], job["ID"]
         old = self.jobs.get(key)
         version = old["Version"] + 1 if old else 0
@@ -124,7 +125,7 @@ class State:
         return job
 
     def replace_job(self, job: Json) -> None:
-        """Change a job without a new version: its status, or that it is stable."""
+        """Change a job without a new version: its status, or whether it is stable."""
         key = job["Namespace"], job["ID"]
         job["ModifyIndex"] = self.index
         self.jobs[key] = job
@@ -135,7 +136,7 @@ class State:
         self.tables["jobs"] = self.index
 
     def mark_stable(self, key: Key, version: int, stable: bool) -> bool:
-        """Set ``Stable`` of one version; False where there is no such version."""
+        """Set ``Stable`` of one version; False if there is no such version."""
         for i, kept in enumerate(self.versions.get(key, [])):
             if kept["Version"] == version:
                 changed = {**kept, "Stable": stable}
@@ -147,7 +148,7 @@ class State:
         return False
 
     def delete_job(self, key: Key) -> None:
-        """Forget a job and all that belongs to it; children are jobs of their own."""
+        """Remove a job and all that belongs to it. Its children stay."""
         job = self.jobs.pop(key)
         namespace, name = key
         ids = self.ids[namespace]
@@ -167,7 +168,7 @@ class State:
         self.note("Job", "JobDeregistered", name, namespace, job)
 
     def put_alloc(self, alloc: Allocation, *, client: bool = False) -> Allocation:
-        """Insert or replace an allocation; ``client``: it is its node's report."""
+        """Insert or replace an allocation; ``client``: its node reports it."""
         old = self.allocs.get(alloc.id)
         alloc = replace(
             alloc,
@@ -230,7 +231,7 @@ class State:
         return deployment
 
     def delete_allocs(self, key: Key) -> None:
-        """Forget a job's allocations and evaluations."""
+        """Remove a job's allocations and evaluations."""
         for name in self.allocs_of.pop(key, []):
             self.allocs.pop(name, None)
         for name in self.evals_of.pop(key, []):
@@ -238,30 +239,30 @@ class State:
         self.tables["allocs"] = self.tables["evals"] = self.index
 
     def queue(self, key: Key, group: str, count: int) -> None:
-        """Note how many allocations of a group wait for room."""
+        """Set how many allocations of a group wait for resources."""
         summary = self.summaries.get(key)
         if summary and summary.queue(group, count):
             self._summary_changed(summary)
 
     def note(self, topic: str, kind: str, key: str, namespace: str, value: Any, *also: str) -> None:
-        """Something for the event stream; ``also`` are the keys that filters may name beside."""
+        """Add a change for the event stream; ``also`` are more keys that filters may name."""
         self._changes.append(Change(topic, kind, key, namespace, value, tuple(filter(None, also))))
 
     def allocations(self, key: Key) -> list[Allocation]:
-        """A job's allocations, the oldest first."""
+        """Return a job's allocations, the oldest first."""
         return [self.allocs[name] for name in self.allocs_of.get(key, ())]
 
     def evaluations(self, key: Key) -> list[Evaluation]:
-        """A job's evaluations, the oldest first."""
+        """Return a job's evaluations, the oldest first."""
         return [self.evals[name] for name in self.evals_of.get(key, ())]
 
     def latest_deployment(self, key: Key) -> Deployment | None:
-        """The deployment that was made last for the job."""
+        """Return the job's newest deployment."""
         names = self.deployments_of.get(key)
         return self.deployments[names[-1]] if names else None
 
     def prefixed(self, namespace: str, prefix: str) -> Iterator[Json]:
-        """The namespace's jobs whose IDs begin with ``prefix``, in the order of their IDs."""
+        """Yield the namespace's jobs whose IDs begin with ``prefix``, sorted by ID."""
         ids = self.ids.get(namespace, [])
         for i in range(bisect_left(ids, prefix), len(ids)):
             if not ids[i].startswith(prefix):
@@ -323,7 +324,7 @@ class State:
         self.changed.notify_all()
 
     def _status(self, key: Key, job: Json) -> str:
-        """Nomad's rule: a batch job is dead when it failed, and when it succeeded."""
+        """Return the job's status by Nomad's rule: failed and successful jobs are both dead."""
         parameterized = job["ParameterizedJob"] is not None and not job["Dispatched"]
         if parameterized or job["Periodic"] or job["Type"] == "system":
             return "dead" if job["Stop"] else "running"

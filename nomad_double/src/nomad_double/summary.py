@@ -1,4 +1,8 @@
-"""Counts of a job's allocations and children, which outlive the allocations themselves."""
+"""Counts of a job's allocations and children.
+
+They outlive the allocations: a caller may read here how many children failed, after Nomad has
+collected them as garbage.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ _CHILD = {"pending": "Pending", "running": "Running", "dead": "Dead"}
 
 @dataclass
 class Summary:
-    """The counts of one job; it is changed in place, under the state's lock."""
+    """The counts of one job. It changes in place, under the state's lock."""
 
     namespace: str
     job_id: str
@@ -29,32 +33,32 @@ class Summary:
     children: Counter[str] = field(default_factory=Counter)
 
     def note_groups(self, names: list[str]) -> None:
-        """Begin to count for groups that are new."""
+        """Begin to count for new groups."""
         for name in names:
             self.groups.setdefault(name, Counter())
 
     def move(self, group: str, before: str | None, after: str) -> None:
-        """An allocation went from one client status to another; None: it is new."""
+        """Count an allocation's change of status; ``before`` None: it is new."""
         counts = self.groups.setdefault(group, Counter())
         counts[_OF_STATUS[after]] += 1
         if before is not None and _OF_STATUS[before] not in _CUMULATIVE:
             counts[_OF_STATUS[before]] -= 1
 
     def queue(self, group: str, count: int) -> bool:
-        """How many allocations wait for room; tells whether that is news."""
+        """Set how many allocations wait for resources; return whether that is a change."""
         counts = self.groups.setdefault(group, Counter())
         changed = counts["Queued"] != count
         counts["Queued"] = count
         return changed
 
     def move_child(self, before: str | None, after: str) -> None:
-        """A child went from one status to another; None: it is new."""
+        """Count a child's change of status; ``before`` None: it is new."""
         if before:
             self.children[_CHILD[before]] -= 1
         self.children[_CHILD[after]] += 1
 
     def json(self) -> Json:
-        """The API's JobSummary."""
+        """Return the API's JobSummary."""
         groups = {
             name: {count: counts[count] for count in _COUNTS}
             for name, counts in self.groups.items()

@@ -1,4 +1,7 @@
-"""Events of tasks as a client reports them, with Nomad's own display messages."""
+"""Events of tasks as a client reports them, with Nomad's own messages.
+
+They are the only place where a caller learns why a task ended.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ _FLAT: Json = {
 
 
 def event(kind: str, display: str, **details: str | int | bool) -> Json:
-    """An event of the type ``kind``; every detail is a string in the end."""
+    """Return an event of the type ``kind``. All its details become strings."""
     texts = {name: _text(value) for name, value in details.items() if value is not None}
     flat = {_flat_name(name): value for name, value in details.items() if _flat_name(name) in _FLAT}
     return {
@@ -27,7 +30,7 @@ def event(kind: str, display: str, **details: str | int | bool) -> Json:
 
 
 def terminated(code: int, signal: int, message: str, *, out_of_memory: bool) -> Json:
-    """A task's process has ended."""
+    """Return the event for the end of a task's process."""
     parts = [f"Exit Code: {code}"]
     if signal:
         parts.append(f"Signal: {signal}")

@@ -1,4 +1,8 @@
-"""Runs one task: prepares its directory, starts its process, restarts it by its policy, ends it."""
+"""Runs one task: prepares its folder, starts its process, restarts it, and stops it.
+
+The order of the steps and of the events is Nomad's, because callers read the events to learn what
+happened.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +51,7 @@ class _Exit:
 
 
 class TaskRunner:
-    """One task of an allocation; its state is a value that is replaced."""
+    """One task of an allocation. Its state is a value that is replaced."""
 
     def __init__(
         self,
@@ -82,11 +86,11 @@ class TaskRunner:
 
     @property
     def alive(self) -> bool:
-        """Whether it is not dead."""
+        """Whether the task is not dead."""
         return self.state.state != "dead"
 
     def run(self) -> None:
-        """Run until it is dead."""
+        """Run the task until it is dead."""
         try:
             self.emit(event("Received", "Task received by client"))
             self.emit(event("Task Setup", "Building Task Directory"))
@@ -98,14 +102,14 @@ class TaskRunner:
             self._done.set()
 
     def emit(self, what: Json, **state: Any) -> None:
-        """Add an event, the newest ten of which are kept, and change the state."""
+        """Add an event and change the state. The newest ten events are kept."""
         with self._lock:
             events = (*self.state.events, what)[-MAX_EVENTS:]
             self.state = replace(self.state, events=events, **state)
         self._changed(self)
 
     def stop(self) -> None:
-        """End the task: its signal, its kill_timeout, then SIGKILL."""
+        """Stop the task: its signal, its kill_timeout, then SIGKILL."""
         if self._killed.is_set() or not self.alive:
             self._killed.set()
             return
@@ -117,20 +121,23 @@ class TaskRunner:
         self._end_process(timeout)
 
     def fail_with(self, sibling: str) -> None:
-        """End because a sibling failed."""
+        """Stop the task because a sibling failed."""
         words = f'Task\'s sibling "{sibling}" failed'
         self.emit(event("Sibling Task Failed", words, failed_sibling=sibling))
         threading.Thread(target=self.stop, daemon=True, name="task-stop").start()
 
     def restart(self, reason: str, display: str = "", *, failure: bool = False) -> None:
-        """End the process and start it again; only a ``failure`` counts for the restart policy."""
+        """Stop the process and start it again.
+
+        Only a ``failure`` counts for the restart policy.
+        """
         details = {} if display else {"restart_reason": reason}
         self.emit(event("Restart Signaled", display or reason, **details))
         self._restart_reason = "failure" if failure else "request"
         self._end_process(self._kill_timeout, final=False)
 
     def signal(self, name: str, display: str) -> None:
-        """Send the process a signal; raises ``ValueError`` for an unknown one."""
+        """Send the process a signal; raise ``ValueError`` for an unknown one."""
         number = _signal_number(name)
         self.emit(event("Signaling", display, task_signal=name))
         process = self._process
@@ -138,19 +145,22 @@ class TaskRunner:
             process.signal(number)
 
     def kill_now(self) -> None:
-        """Kill the process without ado."""
+        """Kill the process at once."""
         self._killed.set()
         process = self._process
         if process:
             process.signal(signal.SIGKILL)
 
     def join(self) -> None:
-        """Wait a moment for the process to be gone."""
+        """Wait a moment until the process is gone."""
         if self._process:
             self._process.ended(5)
 
     def _run_once(self) -> _Exit | bool:
-        """Start it and wait for its end; a bool: it did not start, and whether that may pass."""
+        """Start the task and wait for its end.
+
+        Returns a bool if it did not start: whether another try may succeed.
+        """
         self._restart_reason = ""
         try:
             self._check_supported()
@@ -175,7 +185,7 @@ class TaskRunner:
         return found
 
     def _wait_for_restart(self, found: _Exit | bool) -> bool:
-        """Wait as the restart policy says; False where the task is over."""
+        """Wait as the restart policy asks; return False if the task is over."""
         if self._killed.is_set():
             return False
         if self._restart_reason == "request":
@@ -222,7 +232,7 @@ class TaskRunner:
             self._changed(self)
 
     def _prepare(self) -> dict[str, str]:
-        """Make the directories and the payload's file; gives the environment."""
+        """Make the folders and the payload's file; return the environment."""
         own = nomad_environment(self._alloc, self._group, self._task, self._alloc_folder)
         if not self._settings.run:
             for name in ("local", "secrets", "tmp"):
@@ -233,7 +243,10 @@ class TaskRunner:
         return task_environment(own, self._task["Env"] or {}, self._settings.node)
 
     def _render(self, environment: dict[str, str]) -> dict[str, str] | None:
-        """Render the templates the first time, and add theirs to the environment; None: killed."""
+        """Render the templates, and add theirs to the environment.
+
+        Returns None if the task was killed meanwhile.
+        """
         wanted = self._task["Templates"]
         if not wanted or self._settings.run:
             return environment
@@ -276,10 +289,10 @@ class TaskRunner:
         self._end_process(self._kill_timeout)
 
     def _check_supported(self) -> None:
-        """Fail for what Nomad would do before the start and the double does not."""
+        """Fail for blocks that Nomad supports and the double does not."""
         for block in ("Artifacts", "Lifecycle", "VolumeMounts"):
             if self._task[block]:
-                raise DriverError(f"the double knows no {block} of a task: leave them out")
+                raise DriverError(f"the double does not support {block} of a task: remove it")
 
     def _write_payload(self) -> None:
         block, payload = self._task["DispatchPayload"], self._alloc.job["Payload"]
@@ -333,7 +346,7 @@ class TaskRunner:
         self._settings.memory.add(process.group, most, over)
 
     def _exit(self, code: int, out_of_memory: bool) -> _Exit:
-        """The end as the task's driver tells it."""
+        """Return the exit as the task's driver reports it."""
         number = -code if code < 0 else 0
         code = 128 + number if number else code
         driver = self._task["Driver"]
@@ -346,7 +359,7 @@ class TaskRunner:
         return _Exit(code, number)
 
     def _run_function(self, environment: Mapping[str, str]) -> _Exit:
-        assert self._settings.run is not None  # noqa: S101  # asked by the caller
+        assert self._settings.run is not None  # noqa: S101  # the caller has checked it
         job = self._alloc.job
         context = TaskContext(
             self._alloc.id, job["ID"], job["ParentID"], self._group["Name"], self.name, environment,
@@ -359,11 +372,11 @@ class TaskRunner:
         except MemoryError:
             return self._exit(-signal.SIGKILL, True)
         except Exception:
-            log.exception("the callable that stands for %s failed", job["ID"])
+            log.exception("the function that stands in for %s failed", job["ID"])
             return self._exit(1, False)
 
     def log_file(self, kind: str) -> Path:
-        """The file of the task's stdout or stderr."""
+        """Return the file of the task's stdout or stderr."""
         return self._alloc_folder / "alloc" / "logs" / f"{self.name}.{kind}.0"
 
     def _end_process(self, timeout: int, *, final: bool = True) -> None:

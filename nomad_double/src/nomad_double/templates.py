@@ -1,7 +1,8 @@
 """Renders a task's templates with the real consul-template, one process for each task.
 
-Nomad has consul-template built in as a library; here its program runs with the configuration that
-Nomad would give it, and its files and its log are watched.
+consul-template is the engine inside Nomad, so a template that renders here renders there. Nomad
+uses it as a library; here its program runs with the configuration that Nomad would give it, and its
+files and its log are watched.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _ENV_LINE = re.compile(r"^(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)$")
 
 
 class TemplateError(Exception):
-    """Templates that cannot be rendered; the task is killed."""
+    """Templates that cannot be rendered. The task is killed."""
 
 
 class Templates:
@@ -64,9 +65,10 @@ class Templates:
         self._ended = threading.Event()
 
     def wait_for_first(self, missing: Callable[[str], None], killed: threading.Event) -> bool:
-        """Block until all are rendered; ``missing`` is told what is waited for. False: killed.
+        """Block until all are rendered; return False if the task was killed meanwhile.
 
-        Raises ``TemplateError`` where consul-template gives up.
+        ``missing`` is called with what is missing. Raises ``TemplateError`` if consul-template
+        gives up.
         """
         said, at = "", time.monotonic()
         while not killed.wait(_LOOK_SECONDS):
@@ -86,12 +88,15 @@ class Templates:
         send: Callable[[str], None],
         failed: Callable[[str], None],
     ) -> None:
-        """Watch for renders from now on, in a thread; they are acted on after the splay."""
+        """Watch for new contents in a thread, and act on them after the splay."""
         arguments = (restart, send, failed)
         threading.Thread(target=self._follow, args=arguments, daemon=True, name="templates").start()
 
     def environment(self) -> dict[str, str]:
-        """What the templates with ``env`` say; raises ``TemplateError`` for a line of no use."""
+        """Return the variables of the templates with ``env``.
+
+        Raises ``TemplateError`` for an invalid line.
+        """
         found: dict[str, str] = {}
         for template, file in zip(self._templates, self._files, strict=True):
             if template["Envvars"]:
@@ -99,7 +104,7 @@ class Templates:
         return found
 
     def end(self) -> None:
-        """End consul-template."""
+        """Stop consul-template."""
         self._ended.set()
         if self._popen.poll() is None:
             os.killpg(self._popen.pid, signal.SIGKILL)
@@ -132,7 +137,7 @@ class Templates:
     def _act(
         self, changed: list[Json], restart: Callable[[], None], send: Callable[[str], None]
     ) -> None:
-        """One action for all that changed: a restart makes signals needless."""
+        """Act once for all that changed. A restart makes signals unnecessary."""
         splay = max(template["Splay"] for template in changed) / 1e9
         if self._ended.wait(random.uniform(0, splay)):  # noqa: S311  # no secret
             return
@@ -210,7 +215,7 @@ def _stamp(file: Path) -> tuple[int, int] | None:
 
 
 def _parsed(text: str) -> dict[str, str]:
-    """KEY=value lines: quoted ones with their escapes, others as they are."""
+    """Return KEY=value lines: quoted values with their escapes, others as they are."""
     found: dict[str, str] = {}
     for line in text.splitlines():
         line = line.strip()

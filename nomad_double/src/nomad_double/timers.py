@@ -1,4 +1,7 @@
-"""Runs calls now or at a moment, one after the other, in one thread."""
+"""Calls functions now or at a moment, one after the other, in one thread.
+
+One thread keeps the scheduler and the deployment watcher from running at the same time.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ Call = Callable[[], None]
 
 
 class Timers:
-    """A thread that makes the calls that it is given; a call that fails is logged and forgotten."""
+    """A thread that calls what it is given. A call that fails is logged and forgotten."""
 
     def __init__(self, name: str) -> None:
-        """Begin to wait for calls."""
+        """Start the thread."""
         self._condition = threading.Condition()
         self._heap: list[tuple[float, int, Call]] = []
         self._numbers = itertools.count()
@@ -26,17 +29,17 @@ class Timers:
         self._thread.start()
 
     def soon(self, call: Call) -> None:
-        """Make the call after those that are due already."""
+        """Call after those that are already due."""
         self.at(time.time_ns(), call)
 
     def at(self, moment: int, call: Call) -> None:
-        """Make the call at ``moment`` (ns since the epoch)."""
+        """Call at ``moment`` (ns since the epoch)."""
         with self._condition:
             heapq.heappush(self._heap, (moment / 1e9, next(self._numbers), call))
             self._condition.notify()
 
     def close(self) -> None:
-        """Drop what is left and end the thread."""
+        """Drop the calls that are left, and end the thread."""
         with self._condition:
             self._closed = True
             self._condition.notify()

@@ -1,4 +1,8 @@
-"""HTTP/1.1 with keep-alive around the API: listens, reads requests, writes answers or streams."""
+"""HTTP/1.1 with keep-alive around the API: listens, reads requests, writes answers or streams.
+
+The standard library's HTTP server is not used, because the double must also break connections, hold
+hundreds of blocking queries, and end a stream as each version of Nomad ends it.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ _MAX_BODY = 64 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Request:
-    """One request; the path is decoded, so that ``%2F`` and ``/`` are the same."""
+    """One request. The path is decoded, so ``%2F`` and ``/`` are the same."""
 
     method: str
     path: str
@@ -28,13 +32,13 @@ class Request:
     body: bytes
 
     def arg(self, name: str, default: str = "") -> str:
-        """The first value of a query argument."""
+        """Return the first value of a query argument."""
         values = self.query.get(name)
         return values[0] if values else default
 
     @property
     def token(self) -> str:
-        """The secret that the request comes with."""
+        """The request's secret."""
         token = self.headers.get("x-nomad-token", "")
         kind, _, bearer = self.headers.get("authorization", "").partition(" ")
         return token or (bearer.strip() if kind.lower() == "bearer" else "")
@@ -42,9 +46,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is sent back; with ``stream`` its pieces until it ends, and then the connection.
+    """One answer. ``stream`` is sent piece by piece; then the connection closes.
 
-    Without ``chunked`` the end of a stream is told by the end of the connection alone.
+    Without ``chunked`` only the end of the connection marks the end of a stream.
     """
 
     status: int = 200
@@ -56,25 +60,25 @@ class Answer:
 
 
 class Dropped(Exception):  # noqa: N818  # named for what happens
-    """The connection is to be closed without an answer."""
+    """The connection closes without an answer."""
 
 
 def text(words: str, status: int) -> Answer:
-    """A plain text, which all of Nomad's errors are."""
+    """Return a plain text, as all of Nomad's errors are."""
     return Answer(status, words.encode(), _TEXT)
 
 
 def as_json(value: Any, index: int | None = None, **headers: str) -> Answer:
-    """A value as JSON; ``index`` is the X-Nomad-Index."""
+    """Return a value as JSON; ``index`` is the X-Nomad-Index."""
     more = {} if index is None else {"X-Nomad-Index": str(index)}
     return Answer(body=json.dumps(value).encode(), headers={**more, **headers})
 
 
 class Transport:
-    """The listener; ``handle`` is called in a thread of each connection."""
+    """The listener; ``handle`` is called in a thread for each connection."""
 
     def __init__(self, port: int, handle: Callable[[Request], Answer]) -> None:
-        """Listen on 127.0.0.1; port 0 takes a free one."""
+        """Listen on 127.0.0.1; port 0 takes a free port."""
         self._handle = handle
         self._connections: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -83,7 +87,7 @@ class Transport:
         self.open()
 
     def open(self) -> None:
-        """Listen, on the port that was taken first."""
+        """Listen on the same port as at first."""
         if self._server is not None:
             return
         self._server = _Listener(("127.0.0.1", self.port), self)
@@ -148,7 +152,7 @@ class _Listener(socketserver.ThreadingTCPServer):
         self._transport.serve(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A connection that broke is no news."""
+        """Ignore a connection that broke."""
 
 
 def _read(reader: BinaryIO) -> Request | None:

@@ -1,4 +1,7 @@
-"""What Nomad finds wrong with a canonical job, and what it warns of, in its own words."""
+"""The errors of a canonical job, and its warnings, in Nomad's words.
+
+Nomad lists all errors of a job at once, and callers show the text to their users.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +17,19 @@ _TYPES = ("service", "batch", "system", "sysbatch")
 
 
 def job_errors(job: Json) -> list[str]:
-    """Everything that makes Nomad refuse the job; empty when it takes it."""
+    """Return all reasons to refuse the job; empty if it is accepted."""
     return list(_job(job))
 
 
 def multierror(errors: list[str]) -> str:
-    """The errors as hashicorp/go-multierror writes them."""
+    """Return the errors as hashicorp/go-multierror writes them."""
     count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
     lines = "\n\t".join(f"* {error}" for error in errors)
     return f"{count} occurred:\n\t{lines}\n\n"
 
 
 def job_warnings(job: Json, *, oversubscription: bool) -> str:
-    """Nomad's warnings as its one text; empty where there are none."""
+    """Return Nomad's warnings as one text; empty if there are none."""
     found = list(_warnings(job, oversubscription))
     if not found:
         return ""

@@ -1,4 +1,7 @@
-"""What Nomad finds wrong with a task, its services, checks and templates."""
+"""The errors of a task, its services, checks and templates, in Nomad's words.
+
+They are apart from those of jobs and groups only because there are many.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ _DNS = re.compile(r"^(?i:[a-z0-9]|[a-z0-9][a-z0-9-]{0,61}[a-z0-9])$")
 
 
 def service_errors(service: Json, labels: set[str]) -> Iterator[str]:
-    """What is wrong with a service; ``labels`` are the group's ports."""
+    """Return the errors of a service; ``labels`` are the group's ports."""
     name = service["Name"]
     if not _DNS.match(re.sub(r"\$\{[^}]*\}", "x", name)):
         yield (
@@ -53,7 +56,7 @@ def _check(check: Json, service: Json) -> Iterator[str]:
 
 
 def task_errors(task: Json, group: Json, labels: set[str], job: Json) -> Iterator[str]:
-    """What is wrong with a task."""
+    """Return the errors of a task."""
     if not task["Name"]:
         yield "Missing task name"
     elif re.search(r"[/\\]", task["Name"]):
