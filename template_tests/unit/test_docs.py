@@ -183,6 +183,14 @@ def test_the_index_has_every_decision_under_its_title() -> None:
     assert re.findall(r"(?m)^\| \[\d.+$", index) == rows
 
 
+def test_the_new_names_of_modules_exist_and_the_old_ones_are_gone() -> None:
+    text = (ROOT / "docs" / "decisions" / "0018-the-fields-words.md").read_text("utf-8")
+    table = text.split("### Modules")[1].split("###")[0]
+    for old, new in re.findall(r"(?m)^\| `([\w./]+)` \| `([\w./]+)`", table):
+        assert not (PLATFORM / old).exists(), old
+        assert (PLATFORM / new).exists() or (ROOT / new).exists(), new
+
+
 def test_owners_read_of_decisions_that_there_are_and_have_the_same_form() -> None:
     known = {page.name[:4] for page in DECISIONS}
     short = (SERVICE / "docs" / "platform-decisions.md").read_text("utf-8")
