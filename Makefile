@@ -10,9 +10,7 @@ PLATFORM := src/mlservice tests/platform ci
 SOURCES := bench hooks nomad_double template_tests tools cookiecutter_refuse.py
 # Where our own packages lie: the service's and the double's.
 PACKAGES := $(CURDIR)/$(SERVICE)/src:$(CURDIR)/nomad_double/src
-# Tests of one file share what they render and start, so a file is one process's. AGAIN=1 runs what
-# failed last, by itself.
-PYTEST := $(BIN)/pytest $(if $(AGAIN),--last-failed --last-failed-no-failures none)
+PYTEST := $(BIN)/pytest --durations 30
 # Python files that both engines would copy must not be left in the service's folder.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 
@@ -38,7 +36,7 @@ demo:  ## Render a service, train it, serve it, predict; KEEP=1 leaves it, CLUST
 endif
 
 test: $(READY)  ## Run all tests that need Python alone
-	@$(PYTEST) -m "not servers" $(if $(AGAIN),,--numprocesses 2 --dist loadfile --no-loadscope-reorder)
+	@$(PYTEST) -m "not servers" --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 test-servers: $(READY)  ## Run the tests that need tools from elsewhere, and fetch those
 	@commands=$$(tools/servers.sh) && PATH="$$commands:$$PATH" $(PYTEST) -m servers

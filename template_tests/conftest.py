@@ -16,13 +16,29 @@ from template_tests.support.toy_service import SERVICE, TOY, MakeToy, Toy, clean
 os.environ["PACT_DO_NOT_TRACK"] = "true"
 
 
-LONGEST = "test_service_commands.py"
-"""Two processes share the tests, file by file: what takes longest is begun first."""
+LONGEST = (
+    "test_other_answers.py",
+    "test_service_commands.py",
+    "test_commit_checks.py",
+    "test_upgrade.py",
+    "test_dispatched_jobs.py",
+    "test_pipeline.py",
+    "test_rendering.py",
+    "test_grid.py",
+)
+"""Files that take longest; they begin first, so that no process ends long after the others."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest file first."""
-    items.sort(key=lambda item: item.path.name != LONGEST)
+    """Group the tests by file, as they share what they start, and put the longest files first."""
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: _rank(item.path.name))
+
+
+def _rank(name: str) -> int:
+    return LONGEST.index(name) if name in LONGEST else len(LONGEST)
 
 
 @pytest.fixture(scope="session")

@@ -18,14 +18,20 @@ PERIOD = "2024-01-02T00"
 def clean_environ() -> dict[str, str]:
     """The environment without what could change a command's meaning in a test.
 
-    What Python compiles lies in one folder for all tests, outside of every rendered tree.
+    What Python compiles and mypy has checked lies in one place for all tests, outside of every
+    rendered tree; each of the processes that share the tests has a cache of mypy of its own.
     """
     dropped = (
         "GIT_", "MLSERVICE_", "COOKIECUTTER_", "COPIER_", "PYTHONPATH", "NOMAD_", "CONSUL_",
         "PACT_", "CI_COMMIT_",
     )  # fmt: skip
     kept = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
-    return {**kept, "PYTHONPYCACHEPREFIX": str(ROOT / ".cache" / "pycache")}
+    process = os.environ.get("PYTEST_XDIST_WORKER", "alone")
+    return {
+        **kept,
+        "PYTHONPYCACHEPREFIX": str(ROOT / ".cache" / "pycache"),
+        "MYPY_CACHE_DIR": str(ROOT / ".cache" / "mypy-services" / process),
+    }
 
 
 @dataclass(frozen=True)
