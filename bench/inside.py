@@ -27,7 +27,7 @@ def main(folder: Path) -> None:
     """
     settings = load_settings(Path.cwd(), os.environ)
     package = settings.service.package
-    with find_model(settings, LATEST).files() as model:
+    with find_model(settings, os.environ, LATEST).files() as model:
         shutil.copytree(model, folder / "model")
     after = datetime.fromisoformat(demo_period(package))
     requests = [sample.request for sample in load_samples(package)(after, _MOST_REQUESTS)]

@@ -19,7 +19,7 @@ from mlservice.settings import load_settings
 def main() -> None:
     """Serve the latest model of the service in this folder until it is stopped."""
     settings = load_settings(Path.cwd(), os.environ)
-    model = find_model(settings, LATEST).uri
+    model = find_model(settings, os.environ, LATEST).uri
     port, *more = find_ports(int(os.environ.get("BENCH_WORKERS", "1")))
     others = {"stand-ins": Other(("serve", "stand-ins", "--port", port), place=f"127.0.0.1:{port}")}
     for each in more:

@@ -102,7 +102,7 @@ import os
 from pathlib import Path
 from mlservice.models.selection import LATEST, find_model
 from mlservice.settings import load_settings
-print(find_model(load_settings(Path.cwd(), os.environ), LATEST).uri)
+print(find_model(load_settings(Path.cwd(), os.environ), os.environ, LATEST).uri)
 """
 
 

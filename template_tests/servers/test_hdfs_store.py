@@ -203,9 +203,9 @@ def test_a_folder_of_more_files_than_one_page_of_hdfs_is_listed_whole(root: str)
 
 def test_a_large_file_is_never_held_in_memory(root: str, tmp_path: Path) -> None:
     script = """
-import pathlib, resource, sys
+import os, pathlib, resource, sys
 from mlservice.artifacts import open_store
-store = open_store(sys.argv[1])
+store = open_store(sys.argv[1], environ=os.environ)
 store.create("warm", b"")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 store.upload("large", pathlib.Path(sys.argv[2]))
@@ -263,7 +263,7 @@ import urllib3
 from mlservice.artifacts import publish, open_store
 from template_tests.servers.test_hdfs_store import manifest
 root, folder, moment = sys.argv[1], pathlib.Path(sys.argv[2]), int(sys.argv[3])
-store, moments, request = open_store(root), 0, urllib3.PoolManager.request
+store, moments, request = open_store(root, environ=os.environ), 0, urllib3.PoolManager.request
 def die_in_time():
     global moments
     moments += 1
@@ -320,9 +320,9 @@ def publish_again(store: WebHdfsStore, folder: Path, *, there: bool) -> None:
 
 
 CREATOR = """
-import sys
+import os, sys
 from mlservice.artifacts import open_store
-store, content = open_store(sys.argv[1]), b"x" * 16 * 1024 * 1024
+store, content = open_store(sys.argv[1], environ=os.environ), b"x" * 16 * 1024 * 1024
 store.exists("warm")
 print("now", flush=True)
 store.create("key", content)

@@ -7,7 +7,6 @@ each kind brings a library of its own.
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -31,8 +30,8 @@ def open_store(
 ) -> Store:
     """Open the store at ``root`` (``file:///``, ``s3://bucket/``, ``webhdfs://namenode:9870/``).
 
-    ``environ`` names the user of HDFS (HADOOP_USER_NAME). Raises ``StoreError`` for another scheme,
-    for a root that cannot be used, and for a folder that cannot be made.
+    ``environ`` names the user of HDFS (HADOOP_USER_NAME); without it there is none. Raises
+    ``StoreError`` for another scheme, a root that cannot be used, or a folder that cannot be made.
     """
     module = SCHEMES.get(urlsplit(root).scheme)
     if module is None:
@@ -40,7 +39,7 @@ def open_store(
             f"[artifacts] root = '{root}': give a folder, s3://bucket/prefix or "
             "webhdfs://host:port/prefix, no other kind is known"
         )
-    options = StoreOptions(os.environ if environ is None else environ, s3_endpoint, s3_region)
+    options = StoreOptions(environ or {}, s3_endpoint, s3_region)
     store: Store = importlib.import_module(module).open_store(root, options)
     return store
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlservice.cli.group import CommandGroup, settings_of
+from mlservice.cli.group import CommandGroup, environ_of, settings_of
 from mlservice.cli.options import JsonOption
 from mlservice.cli.output import print_json, print_table
 
@@ -29,7 +29,7 @@ def list_all(
     from mlservice.artifacts import list_artifacts, open_service_store
 
     settings = settings_of(context)
-    store = open_service_store(settings)
+    store = open_service_store(settings, environ_of(context))
     found = list_artifacts(store, settings.service.name)
     chosen = [artifact for artifact in found if task in (None, artifact.manifest.task)]
     if as_json:
@@ -53,7 +53,7 @@ def show(
     from mlservice.artifacts import open_artifact, open_service_store
     from mlservice.artifacts.artifact import relative_path
 
-    store = open_service_store(settings_of(context))
+    store = open_service_store(settings_of(context), environ_of(context))
     artifact = open_artifact(store, relative_path(store, uri))
     if as_json:
         print_json({**_details(artifact), "lineage": _tree(store, artifact)})

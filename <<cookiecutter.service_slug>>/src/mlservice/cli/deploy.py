@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -16,9 +16,8 @@ from mlservice.errors import ClusterError, SettingsError
 
 if TYPE_CHECKING:
     from mlservice.cluster import Nomad
-    from mlservice.deploy.plan import Clusters
+    from mlservice.deploy.clusters import ClusterName, Clusters
     from mlservice.deploy.register import Row
-    from mlservice.settings import Settings
 
 commands = CommandGroup("Put the service on its clusters, and see how it runs.")
 
@@ -73,12 +72,13 @@ def register(
 
     What is registered already stays as it is.
     """
-    from mlservice.cli.deploy_jobs import Registration
-    from mlservice.cli.deploy_jobs import register as register_all
     from mlservice.deploy.register import failed
+    from mlservice.deploy.service import Registration, register_service
 
-    wanted = Registration(env, var or (), dry_run, only, overwrite_keys)  # type: ignore[arg-type]
-    rows = register_all(settings_of(context), environ_of(context), wanted)
+    variables = _variables(context, env, var)
+    cluster = cast("ClusterName | None", only)
+    wanted = Registration(variables, cluster, overwrite_keys=overwrite_keys, dry_run=dry_run)
+    rows = register_service(settings_of(context), environ_of(context), wanted)
     if as_json:
         print_json([asdict(row) for row in rows])
     else:
@@ -93,9 +93,9 @@ def check(context: typer.Context) -> None:
 
     They are parsed as Nomad 1.6 and 2.0 do.
     """
-    from mlservice.cli.deploy_jobs import check as check_all
+    from mlservice.deploy.check import check_jobs
 
-    check_all(settings_of(context))
+    check_jobs(settings_of(context))
 
 
 @commands.command("dispatch", example="mlservice deploy dispatch pipeline --meta period=2013-10-07")
@@ -115,9 +115,10 @@ def dispatch(
 
     Prints the child that runs it.
     """
-    settings = settings_of(context)
-    nomad = _clusters(context, settings).batch
-    job = _full_name(settings, name)
+    from mlservice.deploy.clusters import full_name
+
+    nomad = _clusters(context).batch
+    job = full_name(settings_of(context).service.name, name)
     child = nomad.dispatch(job, _payload(payload), read_pairs("--meta", meta), "").child
     print_json({"child": child}) if as_json else print(child)
 
@@ -128,7 +129,7 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
     from mlservice.deploy.overview import job_states
 
     settings = settings_of(context)
-    clusters = _clusters(context, settings)
+    clusters = _clusters(context)
     nomads = {nomad.place: nomad for nomad in (clusters.batch, clusters.services)}.values()
     if as_json:
         found = [(nomad, job_states(nomad, settings.service.name)) for nomad in nomads]
@@ -202,19 +203,10 @@ def doctor(
 
     Names what is missing, and what to do about it.
     """
-    from mlservice.cli.deploy_jobs import variables
-    from mlservice.cluster import open_consul
-    from mlservice.deploy.doctor import examine_consul, examine_nomad
-    from mlservice.models.serving import open_registry
+    from mlservice.deploy.service import examine_service
 
-    settings, environ = settings_of(context), environ_of(context)
-    clusters = _clusters(context, settings)
-    driver = variables(settings, environ, env, var or ()).get("driver", '"docker"').strip('"')
-    findings = [*examine_nomad(clusters.batch, "batch cluster", driver)]
-    if clusters.services.place != clusters.batch.place:
-        findings += examine_nomad(clusters.services, "service cluster", driver)
-    registry = open_registry(settings, environ)
-    findings += examine_consul(open_consul(settings.consul, environ), registry.key)
+    variables = _variables(context, env, var)
+    findings = examine_service(settings_of(context), environ_of(context), variables)
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
@@ -245,23 +237,23 @@ def _payload(file: Path | None) -> bytes:
         raise SettingsError(f"--payload {file}: cannot be read: {error.strerror}") from error
 
 
-def _clusters(context: typer.Context, settings: Settings) -> Clusters[Nomad]:
-    from mlservice.cli.deploy_jobs import open_clusters
+def _variables(
+    context: typer.Context, env: str | None, var: Sequence[str] | None
+) -> dict[str, str]:
+    from mlservice.deploy.service_variables import service_variables
 
-    return open_clusters(settings, environ_of(context))
+    given = read_pairs("--var", var)
+    return service_variables(settings_of(context), environ_of(context), env, given)
+
+
+def _clusters(context: typer.Context) -> Clusters[Nomad]:
+    from mlservice.deploy.clusters import open_clusters
+
+    return open_clusters(settings_of(context), environ_of(context))
 
 
 def _find(context: typer.Context, name: str) -> tuple[Nomad, str]:
     """The cluster that has the job, and the job's full name."""
-    settings = settings_of(context)
-    clusters = _clusters(context, settings)
-    full = _full_name(settings, name)
-    for nomad in (clusters.batch, clusters.services):
-        if nomad.job(full) is not None:
-            return nomad, full
-    raise ClusterError(f"there is no job {full} on either cluster: see `mlservice deploy status`")
+    from mlservice.deploy.clusters import locate_job
 
-
-def _full_name(settings: Settings, name: str) -> str:
-    service = settings.service.name
-    return name if name.startswith(f"{service}-") else f"{service}-{name}"
+    return locate_job(_clusters(context), settings_of(context).service.name, name)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mlservice.cli.group import settings_of
+from mlservice.cli.group import environ_of, settings_of
 from mlservice.cli.options import exactly_one
 
 
@@ -39,7 +39,7 @@ def job(
     settings = settings_of(context)
     kills_before = kills_for_memory()
     try:
-        print(run_named_job(settings, name, call or "", payload))
+        print(run_named_job(settings, environ_of(context), name, call or "", payload))
     except Exception as error:
         if not out_of_memory(kills_before):
             raise

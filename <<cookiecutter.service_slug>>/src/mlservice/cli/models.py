@@ -66,7 +66,7 @@ def publish(
 
     settings, environ = settings_of(context), environ_of(context)
     with show_progress(silent=as_json) as progress:
-        model = find_model(settings, uri)
+        model = find_model(settings, environ_of(context), uri)
         result = publish_model(settings, environ, model, by_hand=True, progress=progress)
     print_published(model.version, result, as_json=as_json)
 

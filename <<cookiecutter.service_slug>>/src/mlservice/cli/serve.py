@@ -78,13 +78,13 @@ def worker(context: typer.Context, model: ModelOption = None) -> None:
     from mlservice.worker.server import serve_worker
     from mlservice.worker.slot import fetch_slot, load_slot
 
-    settings = settings_of(context)
+    settings, environ = settings_of(context), environ_of(context)
     code = load_model_code(settings.service.package)
     if uri := _fixed_model(settings, model):
-        serve_worker(settings, load_slot(find_model(settings, uri), code))
+        serve_worker(settings, load_slot(find_model(settings, environ, uri), code))
     else:
         names = load_request_code(settings.service.package).names
-        store = open_service_store(settings)
+        store = open_service_store(settings, environ)
         serve_worker(settings, None, partial(fetch_slot, store=store, side=code, names=names))
 
 
@@ -97,10 +97,10 @@ def local(context: typer.Context, model: ModelOption = None) -> None:
     from mlservice.local import LocalService
     from mlservice.models.selection import find_model
 
-    settings = settings_of(context)
+    settings, environ = settings_of(context), environ_of(context)
     uri = _fixed_model(settings, model)
-    fixed = find_model(settings, uri).uri if uri else None
-    with LocalService(settings.folder, environ_of(context), fixed) as service:
+    fixed = find_model(settings, environ, uri).uri if uri else None
+    with LocalService(settings.folder, environ, fixed) as service:
         print(f"{service.url}/v1/predict answers; Ctrl-C stops it", flush=True)
         service.supervise()
 

@@ -78,7 +78,7 @@ class _Training:
 
     def run(self, parameters: Mapping[str, str]) -> Artifact:
         """The model with these parameters; raises ``PipelineError``."""
-        store = open_service_store(self.settings)
+        store = open_service_store(self.settings, self.environ)
         executor = make_executor(self.settings, store, self.environ)
         task = root_task(self.settings, store, executor, self.period, parameters)
         started = time.monotonic()

@@ -108,6 +108,3 @@ def _parse(file: Path, nomad: Parser, values: Mapping[str, str]) -> JobSpec:
         return nomad.parse(hcl, var_text(hcl, values))
     except ClusterRefused as error:
         raise ClusterRefused(f"{file}: {error.words}", error.status, error.words) from error
-
-
-__all__ = ["Clusters", "Planned", "crons", "declared_variables", "plan_jobs"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from mlservice.artifacts import Store, open_artifact, open_service_store
@@ -14,12 +15,14 @@ from mlservice.jobs.run import Place, run_job
 from mlservice.settings import Settings
 
 
-def run_named_job(settings: Settings, name: str, call: str, payload: Path | None) -> str:
+def run_named_job(
+    settings: Settings, environ: Mapping[str, str], name: str, call: str, payload: Path | None
+) -> str:
     """Run the job ``name`` with a call, or with a payload's; says what came of it.
 
     Raises what ``run_job`` does.
     """
-    store = open_service_store(settings)
+    store = open_service_store(settings, environ)
     decoded = JobCall.decode(call if payload is None else _read_payload(payload, store))
     if store.exists(f"{decoded.output}/{MANIFEST_NAME}"):
         # Nomad may start a child again that has succeeded, if it lost track of it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -14,13 +15,13 @@ from mlservice.settings import Settings
 LATEST = "latest"
 
 
-def find_model(settings: Settings, uri: str) -> Artifact:
+def find_model(settings: Settings, environ: Mapping[str, str], uri: str) -> Artifact:
     """The artifact at ``uri``, or for ``LATEST`` the model of the latest period.
 
     Of several models of one period, one with the pipeline's default parameters comes before the
     results of a grid or a comparison. Raises ``ArtifactNotFound`` if there is no model.
     """
-    store = open_service_store(settings)
+    store = open_service_store(settings, environ)
     if uri != LATEST:
         return open_artifact(store, relative_path(store, uri))
     pipeline = load_pipeline(settings.service.package)

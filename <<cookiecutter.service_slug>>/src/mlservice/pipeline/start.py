@@ -32,7 +32,7 @@ def prepare_task(
     """
     every = settings.pipeline.retrain_every
     start = parse_period(period, every) if period else current_period(datetime.now(UTC), every)
-    store = open_service_store(settings)
+    store = open_service_store(settings, environ)
     executor = make_executor(settings, store, environ, stop_jobs=stop_jobs)
     return root_task(settings, store, executor, start, parameters)
 
