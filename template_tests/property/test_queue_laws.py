@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from mlservice.errors import BrokenContract, Fault
 from mlservice.queue.ledger import Ledger
-from mlservice.queue.message import Message, dead_letter_of
+from mlservice.queue.message import Message, dead_letter_record
 from template_tests.support.toy_service import Toy
 
 PARTITIONS = 2
@@ -58,7 +58,7 @@ class Group(RuleBasedStateMachine):
         coming = [m for m in self.log[partition] if m.offset >= self.position[partition]]
         if coming and ledger.room and partition not in ledger.stalled():
             self.position[partition] = coming[0].offset + 1
-            if ledger.take(coming[0]):
+            if ledger.add(coming[0]):
                 self.working[member].append(coming[0])
 
     @rule(member=MEMBERS, choice=CHOICE)
@@ -67,8 +67,8 @@ class Group(RuleBasedStateMachine):
         if working := self.working[member]:
             done = working.pop(choice % len(working))
             self._answered(done)
-            self.ledgers[member].wait(done, waits=False)
-            following = self.ledgers[member].settle(done)
+            self.ledgers[member].set_waiting(done, waits=False)
+            following = self.ledgers[member].complete(done)
             if following:
                 working.append(following)
 
@@ -76,13 +76,13 @@ class Group(RuleBasedStateMachine):
     def wait(self, member: int, choice: int, waits: bool) -> None:
         if working := self.working[member]:
             chosen = working[choice % len(working)]
-            assert self.ledgers[member].wait(chosen, waits=waits)
+            assert self.ledgers[member].set_waiting(chosen, waits=waits)
             assert (chosen.partition in self.ledgers[member].stalled()) or not waits
 
     @rule(member=MEMBERS)
     def commit(self, member: int) -> None:
-        self._commit(self.ledgers[member].due())
-        assert not self.ledgers[member].due()
+        self._commit(self.ledgers[member].committable())
+        assert not self.ledgers[member].committable()
 
     @rule(partition=NUMBERS, to=MEMBERS, finished=st.integers(0, 2 * MOST), choice=CHOICE)
     def hand_over(self, partition: int, to: int, finished: int, choice: int) -> None:
@@ -90,14 +90,14 @@ class Group(RuleBasedStateMachine):
         member = self.owner[partition]
         if member is not None:
             ledger = self.ledgers[member]
-            ledger.leave([partition])
+            ledger.begin_revoke([partition])
             ours = [m for m in self.working[member] if m.partition == partition]
             self.working[member] = [m for m in self.working[member] if m.partition != partition]
             while ours and finished:
                 finished -= 1
                 done = ours.pop(choice % len(ours))
                 self._answered(done)
-                following = ledger.settle(done)
+                following = ledger.complete(done)
                 if following:
                     ours.append(following)
             self._commit(ledger.release([partition]))
@@ -145,7 +145,7 @@ class Group(RuleBasedStateMachine):
             for partition in range(PARTITIONS):
                 self.read(partition)
             self.answer(0, 0)
-        self._commit(self.ledgers[0].due())
+        self._commit(self.ledgers[0].committable())
         assert {m.place for m in self.answers} == {m.place for log in self.log for m in log}
         for log, committed in zip(self.log, self.committed, strict=True):
             assert not log or committed == log[-1].offset + 1
@@ -161,7 +161,7 @@ class Group(RuleBasedStateMachine):
 
     def _assign(self, partition: int, to: int) -> None:
         self.owner[partition] = to
-        self.ledgers[to].hold([partition])
+        self.ledgers[to].assign([partition])
         self.position[partition] = self.committed[partition]
         self.latest[partition] = -1
 
@@ -172,7 +172,7 @@ TestGroup.settings = settings(max_examples=150, stateful_step_count=60, deadline
 
 def test_a_reason_that_is_no_utf_8_is_no_end_of_the_queue() -> None:
     error = BrokenContract([Fault("a", "\ud800", "is \ud800")])
-    letter = dead_letter_of(message(0, 0, None), error, "dead")
+    letter = dead_letter_record(message(0, 0, None), error, "dead")
     assert (
         dict(letter.headers)["x-dead-letter-reason"]
         == rb"the request breaks its contract: a: is \ud800"
@@ -181,25 +181,25 @@ def test_a_reason_that_is_no_utf_8_is_no_end_of_the_queue() -> None:
 
 def test_messages_without_a_key_do_not_wait_for_each_other() -> None:
     ledger = Ledger(MOST)
-    ledger.hold([0])
-    assert [ledger.take(message(0, n, key)) for n, key in enumerate([None, None, b"", b""])] == [
+    ledger.assign([0])
+    assert [ledger.add(message(0, n, key)) for n, key in enumerate([None, None, b"", b""])] == [
         True, True, True, False,
     ]  # fmt: skip
 
 
 def test_what_lies_below_something_begun_is_finished_before_a_partition_is_left() -> None:
     ledger = Ledger(MOST)
-    ledger.hold([0])
+    ledger.assign([0])
     first, second, third, fourth, fifth = (
         message(0, n, key) for n, key in enumerate([b"a", b"b", b"b", b"a", b"b"])
     )
-    begun = [ledger.take(one) for one in (first, second, third, fourth, fifth)]
+    begun = [ledger.add(one) for one in (first, second, third, fourth, fifth)]
     assert begun == [True, True, False, False, False]
-    assert ledger.settle(first) == fourth
-    ledger.leave([0])
-    assert ledger.settle(fourth) is None
-    assert ledger.settle(second) == third
-    assert ledger.settle(third) is None, "the fifth is left to others"
+    assert ledger.complete(first) == fourth
+    ledger.begin_revoke([0])
+    assert ledger.complete(fourth) is None
+    assert ledger.complete(second) == third
+    assert ledger.complete(third) is None, "the fifth is left to others"
     assert ledger.release([0]) == {0: 4}
 
 

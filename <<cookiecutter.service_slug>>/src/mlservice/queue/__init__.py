@@ -1,1 +1,1 @@
-"""The predict path behind Kafka: messages of a topic are answered on another one."""
+"""The predict path behind Kafka: reads requests from one topic and answers on another."""

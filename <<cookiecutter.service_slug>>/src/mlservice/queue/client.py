@@ -1,7 +1,7 @@
-"""What the three clients of Kafka (one reads, one writes, one looks) have in common.
+"""What the three Kafka clients (consumer, producer, lag monitor) have in common.
 
-librdkafka says the same thing twenty times a second while Kafka is away; it is let through once in
-a while.
+While Kafka is down, librdkafka logs the same message up to twenty times a second. The logger's
+filter passes such a message once in 30 s.
 """
 
 from __future__ import annotations
@@ -17,38 +17,38 @@ from confluent_kafka import KafkaException
 from mlservice.errors import SettingsError
 from mlservice.settings import QueueSettings
 
-_SELDOM_SECONDS = 30.0
+_REPEAT_SECONDS = 30.0
 _VARYING = re.compile(r"\(after .*?\)|#\w+-\d+")
 
 
-class _Seldom(logging.Filter):
-    """Lets the same words through once in a while."""
+class _RepeatFilter(logging.Filter):
+    """Passes equal messages only once in ``_REPEAT_SECONDS``."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._said: dict[str, float] = {}
+        self._next_at: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         now = time.monotonic()
-        self._said = {text: said for text, said in self._said.items() if now < said}
+        self._next_at = {text: at for text, at in self._next_at.items() if now < at}
         words = _VARYING.sub("", record.getMessage())
-        return self._said.setdefault(words, now + _SELDOM_SECONDS) == now + _SELDOM_SECONDS
+        return self._next_at.setdefault(words, now + _REPEAT_SECONDS) == now + _REPEAT_SECONDS
 
 
 log = logging.getLogger("mlservice.kafka")
-log.addFilter(_Seldom())
+log.addFilter(_RepeatFilter())
 
 
-def configured(
+def client_options(
     settings: QueueSettings, defaults: Mapping[str, Any], fixed: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A client's options: the ``defaults``, over them those of the settings, then the ``fixed``."""
+    """Merge a client's options: settings override ``defaults``, ``fixed`` overrides both."""
     brokers = {"bootstrap.servers": settings.brokers}
     return {**defaults, **settings.options, **fixed, **brokers, "logger": log}
 
 
-def refused(error: KafkaException) -> SettingsError:
-    """What a client says that does not take its options."""
+def options_error(error: KafkaException) -> SettingsError:
+    """The error for an option that librdkafka refuses."""
     return SettingsError(
         f"[queue] options: {error.args[0].str()}: see librdkafka's CONFIGURATION.md"
     )

@@ -1,142 +1,206 @@
-"""Joins reading, answering and writing: what is read is answered, written, and only then done.
+"""Reads requests from Kafka as a member of the consumer group, in a thread of its own.
 
-Each message is worked on by a task of its own, one at a time for each key. The ledger says which
-may start and how far a partition is answered; this module moves the messages.
+librdkafka's consumer blocks while it waits and calls back on a rebalance within that call. Work on
+a revoked partition must end before the callback returns, and confluent_kafka's asyncio wrapper does
+not allow that. So one thread owns the client. Each ``poll`` runs once in it: pause or resume
+partitions, store the answered offsets, read. librdkafka commits the stored offsets at an interval,
+in a rebalance and on close, and retries if Kafka is down.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
 
-from mlservice.observe import metrics
-from mlservice.prediction.path import PredictPath
-from mlservice.queue.intake import Intake
-from mlservice.queue.ledger import Ledger
-from mlservice.queue.message import Message
-from mlservice.queue.outbox import Outbox
-from mlservice.queue.replier import Limits, Replier
-from mlservice.queue.topics import Topics
-from mlservice.settings import Settings
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Message as KafkaMessage
+
+from mlservice.errors import QueueError
+from mlservice.queue.client import client_options, log, options_error
+from mlservice.queue.message import Headers, Message
+from mlservice.settings import QueueSettings
 from mlservice.shutdown import SHUTDOWN
 
-_FULL_SECONDS = 0.2
+_POLL_SECONDS = 0.1
+_OFFSETS = {
+    "enable.auto.commit": True,
+    "enable.auto.offset.store": False,
+}
+_DEFAULTS = {
+    "auto.commit.interval.ms": 1000,
+    "auto.offset.reset": "earliest",
+    "partition.assignment.strategy": "cooperative-sticky",
+}
+_T = TypeVar("_T")
 
 
-class QueueConsumer:
-    """The consumer of one process (a ``Holder`` to its intake); belongs to one event loop."""
+class RebalanceListener(Protocol):
+    """Hears of each rebalance; its methods run in the event loop."""
 
-    def __init__(self, settings: Settings, path: PredictPath) -> None:
-        """Connect to Kafka in the background; raises ``SettingsError`` for unusable options."""
-        queue, topics = settings.queue, Topics.of(settings)
-        limits = Limits(
-            queue.deadline_ms / 1000,
-            settings.gateway.deadline_ms / 1000,
-            settings.gateway.max_request_bytes,
-        )
-        self.joined = False
-        self.left = False
-        self.ledger = Ledger(queue.most_in_flight)
-        self._replier = Replier(path, topics, limits, self._wait)
-        self._outbox = Outbox(queue)
-        self._intake = Intake(queue, topics.requests, topics.group, self)
-        self._tasks: dict[tuple[int, int], asyncio.Task[None]] = {}
-        self._freed = asyncio.Event()
-        self.stopping = False
-        self._failure: BaseException | None = None
+    async def on_assigned(self, partitions: Sequence[int]) -> None:
+        """Messages of these partitions will follow."""
 
-    async def run(self) -> None:
-        """Read and answer until ``stop``; raises ``QueueError``.
+    async def on_revoked(self, partitions: Sequence[int]) -> Mapping[int, int]:
+        """Finish or drop the messages of these partitions; returns the offsets to commit."""
 
-        What is being answered then is finished, if that takes seconds, and committed. ``left``
-        says then whether Kafka knows that this member is gone.
+    async def on_lost(self, partitions: Sequence[int]) -> None:
+        """Drop the messages of these partitions: other members already have them."""
+
+
+class RequestConsumer:
+    """Reads the partitions that are assigned to this process; belongs to one event loop."""
+
+    def __init__(
+        self, settings: QueueSettings, topic: str, group: str, listener: RebalanceListener
+    ) -> None:
+        """Create the client, which connects and reconnects in the background.
+
+        Raises ``SettingsError`` if librdkafka refuses an option.
         """
+        self._topic = topic
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._thread = ThreadPoolExecutor(1, "kafka")
+        self._paused: frozenset[int] = frozenset()
+        self._batch: list[Message] = []
+        fixed = {**_OFFSETS, "group.id": group, "on_commit": _log_commit_error}
+        config = client_options(settings, _DEFAULTS, fixed)
+        if config.get("group.protocol") == "consumer":  # the brokers assign then
+            del config["partition.assignment.strategy"]
         try:
-            while not self.stopping:
-                await self._turn()
-        finally:
-            answered = await self.give_up([*self.ledger.held])
-            self.left = await self._intake.close(answered)
-            self._outbox.close()
+            self._consumer = Consumer(config)
+        except KafkaException as error:
+            raise options_error(error) from error
+        self._consumer.subscribe(
+            [topic],
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_lost,
+        )
 
-    def stop(self) -> None:
-        """Let ``run`` come to its end."""
-        self.stopping = True
-        self._freed.set()
+    async def poll(
+        self, max_messages: int, stalled: frozenset[int], answered: Mapping[int, int]
+    ) -> list[Message]:
+        """Return up to ``max_messages``, none from ``stalled`` partitions; waits 0.1 s at most.
 
-    async def hold(self, partitions: Sequence[int]) -> None:
-        """See ``Holder``."""
-        self.ledger.hold(partitions)
-        self.joined = True
+        ``answered`` are the offsets to commit. Raises ``QueueError`` if the error is fatal.
+        """
+        return await self._in_thread(lambda: self._poll(max_messages, stalled, answered))
 
-    async def give_up(self, partitions: Sequence[int]) -> Mapping[int, int]:
-        """See ``Holder``; what is worked on gets some seconds, what waits for a worker none."""
-        held = self.ledger.held.intersection(partitions)
-        for message in self.ledger.leave(held):
-            self._tasks[message.place].cancel()
-        await self._end(held, SHUTDOWN.queue)
-        return self.ledger.release(held)
+    async def close(self, answered: Mapping[int, int]) -> bool:
+        """Commit and leave the group; returns whether Kafka confirmed it.
 
-    async def lose(self, partitions: Sequence[int]) -> None:
-        """See ``Holder``."""
-        held = self.ledger.held.intersection(partitions)
-        self.ledger.leave(held)
-        await self._end(held, 0)
-        self.ledger.release(held)
+        If Kafka does not confirm it within some seconds, the thread keeps hanging: the client would
+        wait until the group's session times out.
+        """
+        closing = asyncio.ensure_future(self._in_thread(lambda: self._close(answered)))
+        closed, _ = await asyncio.wait([closing], timeout=SHUTDOWN.queue_leave)
+        return bool(closed)
 
-    async def _turn(self) -> None:
-        if not self.ledger.room:
-            await self._wait_for_room()
-        ledger = self.ledger
-        for message in await self._intake.turn(ledger.room, ledger.stalled(), ledger.due()):
-            if ledger.take(message):
-                self._start(message)
-        metrics.QUEUE_IN_FLIGHT.set(ledger.in_flight)
-        if self._failure is not None:
-            raise self._failure
+    async def _in_thread(self, call: Callable[[], _T]) -> _T:
+        return await self._loop.run_in_executor(self._thread, call)
 
-    async def _wait_for_room(self) -> None:
-        self._freed.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_FULL_SECONDS):
-                await self._freed.wait()
+    # The methods below run in the client's thread.
 
-    def _start(self, message: Message) -> None:
-        task = asyncio.create_task(self._work(message))
-        self._tasks[message.place] = task
-        task.add_done_callback(lambda task: self._done(message, task))
+    def _poll(
+        self, max_messages: int, stalled: frozenset[int], answered: Mapping[int, int]
+    ) -> list[Message]:
+        self._store_offsets(answered)
+        self._consumer.pause(self._topic_partitions(stalled - self._paused))
+        self._consumer.resume(self._topic_partitions(self._paused - stalled))
+        self._paused = stalled
+        self._batch = []
+        wait = _POLL_SECONDS
+        # One by one: a rebalance between two polls removes messages from the batch.
+        while len(self._batch) < max(1, max_messages):
+            read = self._consumer.poll(wait)
+            if read is None:
+                break
+            wait = 0
+            self._add(read)
+        return self._batch
 
-    async def _work(self, message: Message) -> None:
-        reply = await self._replier.reply(message)
-        for record in reply.records:
-            await self._outbox.write(record)
-        metrics.QUEUE_MESSAGES.labels(reply.outcome).inc()
-        following = self.ledger.settle(message)
-        if following is not None:
-            self._start(following)
+    def _close(self, answered: Mapping[int, int]) -> None:
+        self._store_offsets(answered)
+        self._consumer.close()
 
-    def _done(self, message: Message, task: asyncio.Task[None]) -> None:
-        del self._tasks[message.place]
-        if not task.cancelled() and (error := task.exception()):
-            self._failure = error
-        self._freed.set()
+    def _add(self, read: KafkaMessage) -> None:
+        if error := read.error():
+            if error.fatal():
+                raise QueueError(f"Kafka: {error.str()}")
+            log.error("topic %s cannot be read: %s; retrying", self._topic, error.str())
+            return
+        self._batch.append(_message(read))
 
-    def _wait(self, message: Message, *, waits: bool) -> None:
-        may = self.ledger.wait(message, waits=waits)
-        if waits and not may:
-            self._tasks[message.place].cancel()
+    def _store_offsets(self, answered: Mapping[int, int]) -> None:
+        try:
+            self._consumer.store_offsets(offsets=self._topic_partitions(answered))
+        except KafkaException as error:  # another member has the partitions already
+            log.warning(
+                "offsets %s of answered messages cannot be committed: %s", dict(answered), error
+            )
 
-    async def _end(self, partitions: Collection[int], grace: float) -> None:
-        """Wait up to ``grace`` seconds until the work on these partitions ends, then cancel it."""
+    def _on_assign(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        log.info("partitions %s are assigned", _numbers(partitions))
+        self._run_in_loop(self._listener.on_assigned(_numbers(partitions)))
 
-        def working() -> list[asyncio.Task[None]]:
-            return [task for (number, _), task in self._tasks.items() if number in partitions]
+    def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._drop(partitions)
+        answered = self._run_in_loop(self._listener.on_revoked(_numbers(partitions)))
+        self._store_offsets(answered)
+        log.info("partitions %s are revoked", _numbers(partitions))
 
-        with suppress(TimeoutError):
-            async with asyncio.timeout(grace):
-                while tasks := working():  # one that ends may begin another
-                    await asyncio.wait(tasks)
-        for task in (late := working()):
-            task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
+    def _on_lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._drop(partitions)
+        self._run_in_loop(self._listener.on_lost(_numbers(partitions)))
+        log.warning("partitions %s are lost: other members have them", _numbers(partitions))
+
+    def _drop(self, partitions: Sequence[TopicPartition]) -> None:
+        gone = set(_numbers(partitions))
+        self._batch[:] = [message for message in self._batch if message.partition not in gone]
+        self._paused -= gone
+
+    def _run_in_loop(self, work: Awaitable[_T]) -> _T:
+        """Run ``work`` in the event loop and wait for its result."""
+
+        async def wait_for_it() -> _T:
+            return await work
+
+        return asyncio.run_coroutine_threadsafe(wait_for_it(), self._loop).result()
+
+    def _topic_partitions(
+        self, offsets: Mapping[int, int] | frozenset[int]
+    ) -> list[TopicPartition]:
+        if isinstance(offsets, Mapping):
+            return [TopicPartition(self._topic, n, offset) for n, offset in offsets.items()]
+        return [TopicPartition(self._topic, number) for number in offsets]
+
+
+def _message(read: KafkaMessage) -> Message:
+    kind, milliseconds = read.timestamp()
+    return Message(
+        read.topic() or "",
+        read.partition() or 0,
+        read.offset() or 0,
+        read.key(),
+        read.value(),
+        _headers(read.headers()),
+        milliseconds / 1000 if kind else time.time(),
+    )
+
+
+def _headers(found: Any) -> Headers:
+    """confluent_kafka's type is too wide: it only returns pairs of text and bytes, or None."""
+    return tuple((name, value) for name, value in found or ())
+
+
+def _numbers(partitions: Sequence[TopicPartition]) -> list[int]:
+    return [one.partition for one in partitions]
+
+
+def _log_commit_error(error: KafkaError | None, _: Sequence[TopicPartition]) -> None:
+    if error is not None and error.code() != KafkaError._NO_OFFSET:
+        log.warning("offsets were not committed: %s; the next commit includes them", error.str())

@@ -1,9 +1,9 @@
-"""Which messages were read, which of them may be worked on, and how far a partition is answered.
+"""Decides which messages may start and which offsets may be committed.
 
-Kafka commits one offset for a partition: everything below it counts as done. Messages of different
-keys are answered at the same time and out of turn, so what may be committed is the first one that
-is not answered yet, however many behind it are. That, the order within a key and the bound on what
-is in flight are all kept here, without Kafka and without a clock, where laws can be tried on them.
+Kafka stores one offset for each partition, and every message below it counts as answered. Messages
+of different keys finish out of order. So only the offset of the first unanswered message may be
+committed, however many messages after it are answered. The ledger also keeps the order within a key
+and limits the messages in flight. It uses neither Kafka nor a clock, so tests can check its laws.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from dataclasses import dataclass, field
 
 from mlservice.queue.message import Message
 
-Lane = bytes | int
-"""The messages of one key; one without a key has a lane of its own, named by its offset."""
+QueueKey = bytes | int
+"""A message's key. A message without one gets a queue of its own, so its offset stands for it."""
 
 
 @dataclass(slots=True)
 class _Partition:
     end: int = -1
-    """Behind the last message that was read; -1 before the first."""
-    told: int = -1
-    """The last offset that ``due`` gave."""
-    begun: int = -1
-    """The highest offset that was ever worked on."""
-    leaving: bool = False
+    """One more than the last offset that was read; -1 before the first."""
+    returned: int = -1
+    """The last offset that ``committable`` returned."""
+    highest_started: int = -1
+    """The highest offset that was ever started."""
+    revoking: bool = False
     waiting: set[int] = field(default_factory=set)
     open: dict[int, None] = field(default_factory=dict)
-    lanes: dict[Lane, deque[Message]] = field(default_factory=dict)
+    queues: dict[QueueKey, deque[Message]] = field(default_factory=dict)
 
     @property
     def answered(self) -> int:
@@ -38,117 +38,117 @@ class _Partition:
 
 
 class Ledger:
-    """The messages in flight, of the partitions that this process holds."""
+    """The messages in flight, of the partitions that are assigned to this process."""
 
-    def __init__(self, most: int) -> None:
-        """Allow ``most`` messages at a time."""
-        self._most = most
+    def __init__(self, max_in_flight: int) -> None:
+        """Allow ``max_in_flight`` messages at a time."""
+        self._max_in_flight = max_in_flight
         self._partitions: dict[int, _Partition] = {}
-        self._crowded = False
+        self._full = False
 
     @property
     def in_flight(self) -> int:
-        """Messages that were read and are not answered."""
+        """The number of messages that were read and are not answered."""
         return sum(len(partition.open) for partition in self._partitions.values())
 
     @property
     def room(self) -> int:
         """How many more messages may be read."""
-        return max(0, self._most - self.in_flight)
+        return max(0, self._max_in_flight - self.in_flight)
 
     @property
-    def held(self) -> frozenset[int]:
-        """The partitions that are held."""
+    def assigned(self) -> frozenset[int]:
+        """The partitions that are assigned."""
         return frozenset(self._partitions)
 
-    def hold(self, partitions: Iterable[int]) -> None:
-        """Hold these partitions too; nothing was read of them yet."""
+    def assign(self, partitions: Iterable[int]) -> None:
+        """Add these partitions; none of their messages was read yet."""
         for number in partitions:
             self._partitions[number] = _Partition()
 
-    def leave(self, partitions: Iterable[int]) -> list[Message]:
-        """Let work end on these partitions; gives what only waits for a worker.
+    def begin_revoke(self, partitions: Iterable[int]) -> list[Message]:
+        """Start no new messages of these partitions; returns those that wait for a worker.
 
-        Only what lies below something that was begun is still worked on: left out, it would keep
-        what is answered behind it from being committed.
+        A message below one that was started is still started. Without its answer, the answered
+        messages after it could not be committed.
         """
         found = []
         for number in partitions:
             partition = self._partitions[number]
-            partition.leaving = True
-            heads = [lane[0] for lane in partition.lanes.values()]
+            partition.revoking = True
+            heads = [queue[0] for queue in partition.queues.values()]
             found += [message for message in heads if message.offset in partition.waiting]
         return found
 
     def release(self, partitions: Collection[int]) -> dict[int, int]:
-        """Forget these partitions; gives what ``due`` would have given of them."""
-        due = self._due(partitions)
+        """Forget these partitions; returns their committable offsets."""
+        committable = self._committable(partitions)
         for number in partitions:
             del self._partitions[number]
-        return due
+        return committable
 
-    def take(self, message: Message) -> bool:
-        """Note a message that was read; says whether it may be worked on at once.
+    def add(self, message: Message) -> bool:
+        """Add a message that was read; returns whether it may start now.
 
-        If not, ``settle`` gives it when the one before it, of the same key, is answered. Messages
-        of a partition come in the order of their offsets.
+        If not, ``complete`` returns it once the message before it, of the same key, is answered.
+        Messages of a partition must be added in the order of their offsets.
         """
         partition = self._partitions[message.partition]
         partition.open[message.offset] = None
         partition.end = message.offset + 1
-        lane = partition.lanes.setdefault(_lane(message), deque())
-        lane.append(message)
-        if len(lane) > 1:
+        queue = partition.queues.setdefault(_queue_key(message), deque())
+        queue.append(message)
+        if len(queue) > 1:
             return False
-        partition.begun = message.offset
+        partition.highest_started = message.offset
         return True
 
-    def settle(self, message: Message) -> Message | None:
-        """Note that a message is answered; gives the next one of its key, to be worked on."""
+    def complete(self, message: Message) -> Message | None:
+        """Mark a message as answered; returns the next one of its key, which may start now."""
         partition = self._partitions[message.partition]
         del partition.open[message.offset]
-        lane = partition.lanes[_lane(message)]
-        lane.popleft()
-        if not lane:
-            del partition.lanes[_lane(message)]
+        queue = partition.queues[_queue_key(message)]
+        queue.popleft()
+        if not queue:
+            del partition.queues[_queue_key(message)]
             return None
-        if partition.leaving and lane[0].offset > partition.begun:
+        if partition.revoking and queue[0].offset > partition.highest_started:
             return None
-        partition.begun = max(partition.begun, lane[0].offset)
-        return lane[0]
+        partition.highest_started = max(partition.highest_started, queue[0].offset)
+        return queue[0]
 
-    def wait(self, message: Message, *, waits: bool) -> bool:
-        """Note whether a message waits for a worker; says whether it may."""
+    def set_waiting(self, message: Message, *, waits: bool) -> bool:
+        """Record whether a message waits for a worker; returns whether it may wait."""
         partition = self._partitions[message.partition]
         if waits:
             partition.waiting.add(message.offset)
         else:
             partition.waiting.discard(message.offset)
-        return not partition.leaving
+        return not partition.revoking
 
-    def due(self) -> dict[int, int]:
-        """The offsets that may be committed, of the partitions where they are new."""
-        return self._due(self._partitions)
+    def committable(self) -> dict[int, int]:
+        """The offsets that may be committed, of the partitions whose offset has changed."""
+        return self._committable(self._partitions)
 
     def stalled(self) -> frozenset[int]:
-        """The partitions of which nothing shall be read just now.
+        """The partitions that must not be read now.
 
-        All of them where there was no room, until half of it is free again; otherwise those that
-        wait for a worker.
+        These are all partitions if there is no room, until half of it is free again. Otherwise they
+        are the partitions with a message that waits for a worker.
         """
-        self._crowded = self.room == 0 or (self._crowded and self.room < self._most / 2)
-        if self._crowded:
-            return self.held
+        self._full = self.room == 0 or (self._full and self.room < self._max_in_flight / 2)
+        if self._full:
+            return self.assigned
         return frozenset(n for n, partition in self._partitions.items() if partition.waiting)
 
-    def _due(self, numbers: Iterable[int]) -> dict[int, int]:
+    def _committable(self, numbers: Iterable[int]) -> dict[int, int]:
         found = {}
         for number in numbers:
             partition = self._partitions[number]
-            if partition.answered > partition.told:
-                found[number] = partition.told = partition.answered
+            if partition.answered > partition.returned:
+                found[number] = partition.returned = partition.answered
         return found
 
 
-def _lane(message: Message) -> Lane:
+def _queue_key(message: Message) -> QueueKey:
     return message.offset if message.key is None else message.key

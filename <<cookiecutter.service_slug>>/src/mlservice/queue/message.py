@@ -1,8 +1,8 @@
-"""Messages as values: requests, and the answers and dead letters that follow from them.
+"""The messages of the queue as plain values: requests, answers and dead letters.
 
-The headers are those of HTTP. A message without a usable request id is named by its place in the
-topic. No other message has that place, and it stays the same if the message is read again, so a
-reader of the answers can drop duplicates by it.
+They have the same headers as HTTP. A message without a usable request id gets one made from its
+topic, partition and offset. This id is unique and stays the same if the message is read again, so
+readers of the answers can drop duplicates by it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Headers = tuple[tuple[str, bytes | None], ...]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A request as it lies in its partition; ``written`` is in seconds, of the system's clock."""
+    """A request from Kafka; ``written`` is its timestamp, in seconds of the system's clock."""
 
     topic: str
     partition: int
@@ -42,28 +42,28 @@ class Message:
 
     @property
     def request_id(self) -> str:
-        """``x-request-id`` where it can be used, else the message's place."""
-        return request_headers.usable_id(self._named) or self._place
+        """``x-request-id`` if it can be used, else an id made from the message's place."""
+        return request_headers.usable_id(self._lower_headers) or self._id_from_place
 
     @property
     def user(self) -> str | None:
-        """``x-user-id``; raises ``InvalidHeader`` for what is no id."""
-        return request_headers.user(self._named)
+        """``x-user-id``; raises ``InvalidHeader`` if it cannot be used."""
+        return request_headers.user(self._lower_headers)
 
     def expires(self, default: float) -> float:
-        """When its time is over, by the system's clock; ``default`` (0: never) is in seconds.
+        """Its deadline by the system's clock; without a timeout, ``default`` seconds (0: never).
 
-        The time counts from when the message was written. Raises ``InvalidHeader`` for a
-        timeout that cannot be used.
+        The time counts from the message's timestamp. Raises ``InvalidHeader`` if the timeout cannot
+        be used.
         """
-        return self.written + request_headers.timeout(self._named, default or math.inf)
+        return self.written + request_headers.timeout(self._lower_headers, default or math.inf)
 
     @property
-    def _named(self) -> Mapping[bytes, bytes]:
+    def _lower_headers(self) -> Mapping[bytes, bytes]:
         return {name.lower().encode(): value or b"" for name, value in self.headers}
 
     @property
-    def _place(self) -> str:
+    def _id_from_place(self) -> str:
         place = f"-{self.partition}-{self.offset}"
         if len(self.topic) + len(place) <= _MAX_ID:
             return self.topic + place
@@ -72,35 +72,35 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A message to be written; ``lesser`` takes its place where it is too large for the brokers."""
+    """A message to write; ``smaller`` replaces it if it is too large for the brokers."""
 
     topic: str
     key: bytes | None
     value: bytes | None
     headers: Headers
-    lesser: Record | None = None
+    smaller: Record | None = None
 
 
-def answer_to(message: Message, prediction: Prediction, topic: str) -> Record:
-    """The prediction."""
+def answer_record(message: Message, prediction: Prediction, topic: str) -> Record:
+    """The record with the prediction."""
     found = {"x-request-id": message.request_id, "status": "200"}
     if prediction.fallbacks:
         found["x-fallback"] = ", ".join(prediction.fallbacks)
     error = ResponseTooLarge("the answer is larger than a message may be")
-    lesser = refusal_of(message, error, topic)
-    return Record(topic, message.key, prediction.body, _headers(found), lesser)
+    smaller = refusal_record(message, error, topic)
+    return Record(topic, message.key, prediction.body, _headers(found), smaller)
 
 
-def refusal_of(message: Message, error: RequestError, topic: str) -> Record:
-    """Problem details, as HTTP gives them."""
+def refusal_record(message: Message, error: RequestError, topic: str) -> Record:
+    """The record with the problem details of ``error``, as over HTTP."""
     status = outcome_of(error).status
     found = {"x-request-id": message.request_id, "status": status}
     body = problem_details(error, status, message.request_id)
     return Record(topic, message.key, body, _headers(found))
 
 
-def dead_letter_of(message: Message, error: RequestError, topic: str) -> Record:
-    """The message as it was, with headers that give the reason and the source position."""
+def dead_letter_record(message: Message, error: RequestError, topic: str) -> Record:
+    """The original message, with headers for the reason and the source position."""
     faults = "; ".join(f"{fault.field}: {fault.rule}" for fault in error.faults)
     reason = f"{error.detail}: {faults}" if faults else error.detail
     found = {
@@ -113,7 +113,7 @@ def dead_letter_of(message: Message, error: RequestError, topic: str) -> Record:
     headers = (*message.headers, *_headers(found))
     record = Record(topic, message.key, message.value, headers)
     emptied = (*headers, ("x-dead-letter-omitted", b"value"))
-    return replace(record, lesser=replace(record, value=None, headers=emptied))
+    return replace(record, smaller=replace(record, value=None, headers=emptied))
 
 
 def _headers(found: Mapping[str, object]) -> Headers:

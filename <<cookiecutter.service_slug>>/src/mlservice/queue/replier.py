@@ -1,10 +1,10 @@
-"""From a message to the records that must be written for it, whatever happens to the workers.
+"""Turns a message into the records to write for it, also while workers fail.
 
-A queue has time that HTTP does not have. So a message that finds no worker waits as long as its own
-time allows, and an outage loses nothing. Two kinds of messages must not wait without end. Those
-that can never be answered also go to the dead-letter topic. Those that may be the cause of the
-outage, because a worker died or hung with them, are suspects: they are tried one at a time, so that
-they harm no others, and are given up after a few tries.
+A queue has more time than HTTP. If no worker can predict, a message waits until its own deadline,
+so an outage loses nothing. Two kinds of messages must not wait forever. A message that can never be
+answered goes to the dead-letter topic, besides its answer. A message with which a worker died or
+hung is a suspect, because it may be the cause. Suspects are tried one at a time, so that they harm
+no others, and fail after a few tries.
 """
 
 from __future__ import annotations
@@ -30,7 +30,13 @@ from mlservice.observe import metrics
 from mlservice.prediction.context import RequestContext
 from mlservice.prediction.path import PredictPath
 from mlservice.prediction.pending import Prediction
-from mlservice.queue.message import Message, Record, answer_to, dead_letter_of, refusal_of
+from mlservice.queue.message import (
+    Message,
+    Record,
+    answer_record,
+    dead_letter_record,
+    refusal_record,
+)
 from mlservice.queue.outcomes import outcome_of
 from mlservice.queue.topics import Topics
 
@@ -42,23 +48,23 @@ log = logging.getLogger("mlservice.queue")
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds that a message may take in all (0: for ever) and in one try, and its bytes."""
+    """Seconds that a message may take in all (0: forever) and in one try, and its size."""
 
     message_seconds: float
     try_seconds: float
-    size: int
+    max_bytes: int
 
 
-class Waiting(Protocol):
-    """Who must know when a message waits for a worker."""
+class WaitListener(Protocol):
+    """Is called when a message begins or ends to wait for a worker."""
 
     def __call__(self, message: Message, *, waits: bool) -> None:
-        """It waits, or waits no longer; a wait that must not be can be ended by a cancel."""
+        """The message ``waits`` now, or no longer. To forbid the wait, cancel its task."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What came of a message, and what must be written before it is done."""
+    """The outcome of a message, and the records to write before it counts as answered."""
 
     outcome: str
     records: tuple[Record, ...]
@@ -67,38 +73,40 @@ class Reply:
 class Replier:
     """Answers messages; belongs to one event loop."""
 
-    def __init__(self, path: PredictPath, topics: Topics, limits: Limits, waiting: Waiting) -> None:
-        """Answer by ``path``, and report to ``waiting``."""
+    def __init__(
+        self, path: PredictPath, topics: Topics, limits: Limits, listener: WaitListener
+    ) -> None:
+        """Predict by ``path``, and report waits to ``listener``."""
         self._path = path
         self._topics = topics
         self._limits = limits
-        self._waiting = waiting
+        self._listener = listener
         self._one_suspect = asyncio.Lock()
 
     async def reply(self, message: Message) -> Reply:
-        """What must be written for a message; raises nothing unless it is cancelled."""
+        """Return what to write for a message; raises only if it is cancelled."""
         try:
             prediction = await self._predict(message, message.expires(self._limits.message_seconds))
         except RequestError as error:
-            return self._refused(message, error)
+            return self._refuse(message, error)
         except Exception:
             log.exception("message %s failed", message.request_id)
-            return self._refused(message, InternalError("see the log"))
-        return Reply("answered", (answer_to(message, prediction, self._topics.answers),))
+            return self._refuse(message, InternalError("see the log"))
+        return Reply("answered", (answer_record(message, prediction, self._topics.answers),))
 
-    def _refused(self, message: Message, error: RequestError) -> Reply:
-        answer = refusal_of(message, error, self._topics.answers)
+    def _refuse(self, message: Message, error: RequestError) -> Reply:
+        answer = refusal_record(message, error, self._topics.answers)
         kind = outcome_of(error).kind
         if kind == "expired":
             return Reply(kind, (answer,))
-        return Reply(kind, (answer, dead_letter_of(message, error, self._topics.dead_letters)))
+        return Reply(kind, (answer, dead_letter_record(message, error, self._topics.dead_letters)))
 
     async def _predict(self, message: Message, expires: float) -> Prediction:
-        """The prediction, however long it takes; never raises an error that "waits"."""
-        if message.value and len(message.value) > self._limits.size:
-            raise RequestTooLarge(f"a request may have {self._limits.size} bytes")
+        """Predict, with as many tries as the time allows; never raises an error that "waits"."""
+        if message.value and len(message.value) > self._limits.max_bytes:
+            raise RequestTooLarge(f"a request may have {self._limits.max_bytes} bytes")
         losses = 0
-        with _Wait(message, self._waiting) as wait:
+        with _Backoff(message, self._listener) as backoff:
             while True:
                 try:
                     async with self._one_suspect if losses else nullcontext():
@@ -106,11 +114,11 @@ class Replier:
                 except (WorkerBroke, _TooSlow) as error:
                     losses += 1
                     if losses == _MAX_LOSSES:
-                        raise _given_up(losses) from error
+                        raise _too_many_losses(losses) from error
                     log.warning("message %s: %s", message.request_id, error)
                 except Unavailable:
                     pass
-                await wait.pause(expires)
+                await backoff.pause(expires)
 
     async def _try(self, message: Message, expires: float) -> Prediction:
         left = expires - time.time()
@@ -126,36 +134,36 @@ class Replier:
             raise
 
 
-class _TooSlow(Exception):  # no error: the message has more time than one try
+class _TooSlow(Exception):  # not an error: the message has time for another try
     """One try took too long."""
 
 
-class _Wait:
-    """The pauses of one message, each twice as long as the one before."""
+class _Backoff:
+    """The pauses between the tries of one message; each is twice as long as the last."""
 
-    def __init__(self, message: Message, waiting: Waiting) -> None:
+    def __init__(self, message: Message, listener: WaitListener) -> None:
         self._message = message
-        self._waiting = waiting
+        self._listener = listener
         self._pause = 0.0
 
-    def __enter__(self) -> _Wait:
+    def __enter__(self) -> _Backoff:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._pause:
-            self._waiting(self._message, waits=False)
+            self._listener(self._message, waits=False)
 
     async def pause(self, expires: float) -> None:
-        """Wait, but not much longer than until ``expires``."""
+        """Wait, but no longer than until ``expires``."""
         if not self._pause:
-            self._waiting(self._message, waits=True)
+            self._listener(self._message, waits=True)
         metrics.QUEUE_WAITS.inc()
         self._pause = min(2 * self._pause or _FIRST_PAUSE, _MAX_PAUSE)
         left = max(0.0, expires - time.time())
         await asyncio.sleep(min(left, self._pause * random.uniform(0.5, 1)))  # noqa: S311  # jitter
 
 
-def _given_up(losses: int) -> PredictionFailed:
+def _too_many_losses(losses: int) -> PredictionFailed:
     return PredictionFailed(
         f"{losses} times a worker died, or gave no answer in time, with this message"
     )

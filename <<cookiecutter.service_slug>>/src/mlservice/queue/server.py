@@ -1,4 +1,4 @@
-"""Runs the queue's consumer, with its health over HTTP, and stops it without losing a message."""
+"""Runs the queue's process: answers messages, reports health over HTTP, and stops without loss."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from mlservice.errors import SettingsError
 from mlservice.observe import metrics
 from mlservice.observe.logs import log_as_json
 from mlservice.prediction.service import PredictService
-from mlservice.queue.consumer import QueueConsumer
+from mlservice.queue.lag_monitor import LagMonitor
+from mlservice.queue.processor import QueueProcessor
 from mlservice.queue.topics import Topics
-from mlservice.queue.watch import Watch
 from mlservice.settings import Settings
 
 log = logging.getLogger("mlservice.queue")
@@ -33,8 +33,8 @@ log = logging.getLogger("mlservice.queue")
 def serve_queue(settings: Settings) -> None:
     """Answer messages until SIGTERM or SIGINT.
 
-    Raises ``SettingsError`` where no brokers are set or an option is of no use, ``AddressInUse``,
-    ``QueueError`` and what ``PredictService`` raises.
+    Raises ``SettingsError`` if no brokers are set or librdkafka refuses an option,
+    ``AddressInUse``, ``QueueError`` and what ``PredictService`` raises.
     """
     if not settings.queue.brokers:
         raise SettingsError(
@@ -47,21 +47,21 @@ def serve_queue(settings: Settings) -> None:
     metrics.serve_metrics("queue", settings.queue.host, settings.queue.metrics_port)
     with listen("queue", settings.queue.host, settings.queue.port) as listener:
         queue.serve(listener)
-    # Python gives up its handlers before it ends, and the signal would kill it then.
+    # Python removes its handlers before it exits, and a late SIGHUP would kill it then.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 class QueueService:
-    """The parts, the consumer and the health of one process."""
+    """The predict path, the processor and the health of one process."""
 
     def __init__(self, settings: Settings) -> None:
-        """Open the owner's side and the contracts; raises their errors at once."""
+        """Load the owner's code and the contracts; raises their errors at once."""
         self.service = PredictService(settings)
         self._settings = settings
-        self._consumer: QueueConsumer | None = None
-        self._watch: Watch | None = None
+        self._processor: QueueProcessor | None = None
+        self._lag_monitor: LagMonitor | None = None
         self._failure: BaseException | None = None
-        routes = [Route("/live", self._say_live), Route("/ready", self._say_ready)]
+        routes = [Route("/live", self._live), Route("/ready", self._ready)]
         app = Starlette(routes=routes, lifespan=self._lifespan)
         self._server = _Server(uvicorn.Config(app, log_config=None, access_log=False))
 
@@ -70,27 +70,27 @@ class QueueService:
         self._server.run([listener])
         if self._failure is not None:
             raise self._failure
-        if self._consumer is not None and not self._consumer.left:
-            log.warning("Kafka is away: the group will miss this member when its session ends")
+        if self._processor is not None and not self._processor.left:
+            log.warning("Kafka is down: the group keeps this member until its session times out")
             logging.shutdown()
-            os._exit(0)  # the client's thread hangs, and Python would wait for it
+            os._exit(0)  # the consumer's thread hangs, and Python would wait for it
 
     @property
     def unavailable_reason(self) -> str | None:
-        """Why no messages can be answered just now."""
-        if self._consumer is None or self._watch is None or self._consumer.stopping:
+        """Why no messages can be answered now, None if they can."""
+        if self._processor is None or self._lag_monitor is None or self._processor.stopping:
             return "the consumer does not run"
-        if not self._consumer.joined:
+        if not self._processor.joined:
             return "the consumer has not joined its group yet"
-        return self._watch.unavailable_reason or self.service.unavailable_reason
+        return self._lag_monitor.unavailable_reason or self.service.unavailable_reason
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         running = asyncio.create_task(self._run())
-        running.add_done_callback(self._ended)
+        running.add_done_callback(self._on_consumer_done)
         yield
-        if self._consumer:
-            self._consumer.stop()
+        if self._processor:
+            self._processor.stop()
         await asyncio.wait([running])
 
     async def _run(self) -> None:
@@ -102,22 +102,22 @@ class QueueService:
 
     async def _consume(self) -> None:
         settings = self._settings
-        self._consumer = QueueConsumer(settings, self.service.path)
-        self._watch = Watch(settings.queue, Topics.of(settings), self._consumer.ledger)
-        watching = asyncio.create_task(self._watch.run())
+        self._processor = QueueProcessor(settings, self.service.path)
+        self._lag_monitor = LagMonitor(settings.queue, Topics.of(settings), self._processor.ledger)
+        monitoring = asyncio.create_task(self._lag_monitor.run())
         try:
-            await self._consumer.run()
+            await self._processor.run()
         finally:
-            watching.cancel()
+            monitoring.cancel()
 
-    def _ended(self, running: asyncio.Task[None]) -> None:
+    def _on_consumer_done(self, running: asyncio.Task[None]) -> None:
         self._failure = running.exception()
         self._server.should_exit = True
 
-    async def _say_live(self, _: Request) -> JSONResponse:
+    async def _live(self, _: Request) -> JSONResponse:
         return JSONResponse({"status": "alive"})
 
-    async def _say_ready(self, _: Request) -> JSONResponse:
+    async def _ready(self, _: Request) -> JSONResponse:
         if reason := self.unavailable_reason:
             return JSONResponse({"status": "not ready", "reason": reason}, 503)
         return JSONResponse({"status": "ready"})
@@ -125,5 +125,5 @@ class QueueService:
 
 class _Server(uvicorn.Server):
     def handle_exit(self, _: int, __: FrameType | None) -> None:
-        """Stop, and leave with 0: uvicorn would raise the signal once more."""
+        """Stop and exit with 0; uvicorn's own method would raise the signal again."""
         self.should_exit = True

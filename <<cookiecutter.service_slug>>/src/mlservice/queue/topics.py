@@ -1,4 +1,4 @@
-"""The names that a service has in Kafka: those of the settings, or made from the service's own."""
+"""The names of a service's topics in Kafka: from the settings, or made from the service's name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mlservice.settings import Settings
 
 @dataclass(frozen=True)
 class Topics:
-    """Three topics, and the group whose members share the requests."""
+    """The three topics, and the consumer group that shares the requests."""
 
     requests: str
     answers: str
@@ -18,7 +18,7 @@ class Topics:
 
     @classmethod
     def of(cls, settings: Settings) -> Topics:
-        """Those of a service."""
+        """The names for the service in ``settings``."""
         name, queue = settings.service.name, settings.queue
         return cls(
             queue.requests or f"{name}.requests",
