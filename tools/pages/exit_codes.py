@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterator
 
 from mlservice.errors import MlserviceError
+from mlservice.jobs.memory import OUT_OF_MEMORY_CODE
 from mlservice.worker.server import EXIT_STUCK
 from tools.pages.tables import table
 
@@ -30,6 +31,7 @@ _OTHERS = (
     (EXIT_STUCK, "A worker whose model hangs: start it again, as Nomad does."),
     (129, "Ended by SIGHUP: the terminal was closed."),
     (130, "Interrupted by Ctrl+C."),
+    (OUT_OF_MEMORY_CODE, "A job that ran out of memory: the pipeline tries the next size."),
     (143, "Ended by SIGTERM."),
 )
 

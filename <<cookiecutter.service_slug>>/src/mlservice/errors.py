@@ -1,23 +1,23 @@
-"""Every error that the platform raises on purpose, and what the outside sees of each.
+"""Every error that the platform raises on purpose, and its exit code.
 
-A user's mistake (``MlserviceError``) is shown as its message alone; anything else is a bug and
-keeps its traceback. The whole tree::
+A user's mistake (``MlserviceError``) is shown as its message only. Anything else is a bug and keeps
+its traceback. The whole tree::
 
     MlserviceError            exit code 1
     ├── SettingsError                   2   service.toml or the environment
-    ├── OwnerError                       2   the owner's package lacks something
+    ├── OwnerError                      2   the owner's package lacks something
     ├── ContractError                   2   a JSON Schema in contracts/ cannot be used
     ├── ReleaseError                    2   what the last release promised cannot be read
     ├── LiveError                       2   the live file or a published model's record
     ├── StatisticsError                 2   the rewards by which a bandit chooses
     ├── EventError                      2   a line of an event file that cannot be read
-    ├── AddressInUse                    2   a port that somebody else holds
+    ├── AddressInUse                    2   a port that another process uses
     ├── ArtifactError                   3
     │   ├── ArtifactNotFound            3
     │   ├── ArtifactExists              3   a second writer: its work is dropped
     │   ├── ArtifactCorrupt             3   size or checksum differ from the manifest
     │   └── StoreError                  3   the store is away, full or read-only
-    │       └── NoAnswer                3   whether it did what was asked is unknown
+    │       └── NoAnswer                3   it is unknown whether the store did it
     ├── JobError                        4   a job's arguments or its run
     ├── PipelineError                   4   a pipeline that did not complete
     ├── ModelRefused                    5   a model that fails its quality checks
@@ -27,7 +27,7 @@ keeps its traceback. The whole tree::
     │   └── ClusterRefused              7   refuses; carries the HTTP status and its words
     │       ├── ClusterConflict         7   another process registered the job meanwhile
     │       └── JobNotRegistered        7   there is no such parameterized job to dispatch
-    ├── QueueError                      8   Kafka says that going on is no use
+    ├── QueueError                      8   a fatal error of Kafka's client
     └── RequestError                    1   one request that gets no prediction
         ├── NotJson                     1
         ├── RepeatedKey                 1
@@ -37,7 +37,7 @@ keeps its traceback. The whole tree::
         │   └── InvalidRequest          1   it breaks a rule of the owner's code
         ├── InvalidReward               1
         ├── DeadlineExceeded            1   its time is over
-        ├── Unavailable                 1   nobody can predict just now; it may be tried again
+        ├── Unavailable                 1   no worker can predict now; it may be tried again
         │   ├── Overloaded              1   too many requests wait
         │   ├── VersionGone             1   no worker of the chosen version is left
         │   └── WorkerLost              1   the worker did not predict this batch
@@ -65,7 +65,7 @@ from typing import Any, ClassVar
 
 
 class MlserviceError(Exception):
-    """Base of all errors that have a message for the user instead of a traceback."""
+    """A mistake of the user that has no code of its own; base of all errors here."""
 
     exit_code: ClassVar[int] = 1
 
@@ -77,7 +77,7 @@ class SettingsError(MlserviceError):
 
 
 class OwnerError(MlserviceError):
-    """The owner's package lacks a name that the platform needs, or it has the wrong form."""
+    """The owner's package lacks a name that the platform needs, or the name has the wrong form."""
 
     exit_code = 2
 
@@ -89,7 +89,7 @@ class ContractError(MlserviceError):
 
 
 class ReleaseError(MlserviceError):
-    """The last release, or the version of today, that cannot be read."""
+    """The last release, or the current version, that cannot be read."""
 
     exit_code = 2
 
@@ -101,7 +101,7 @@ class LiveError(MlserviceError):
 
 
 class StatisticsError(MlserviceError):
-    """Statistics of the versions' rewards that cannot be used, or that nobody gives."""
+    """Statistics of the versions' rewards that cannot be used, or that are missing."""
 
     exit_code = 2
 
@@ -119,7 +119,7 @@ class AddressInUse(MlserviceError):
 
 
 class ArtifactError(MlserviceError):
-    """Base of what can go wrong with artifacts."""
+    """Another error of an artifact; base of those below."""
 
     exit_code = 3
 
@@ -129,11 +129,11 @@ class ArtifactNotFound(ArtifactError):
 
 
 class ArtifactExists(ArtifactError):
-    """Somebody else published the artifact first; artifacts are never replaced."""
+    """Another writer published the artifact first; artifacts are never replaced."""
 
 
 class ArtifactCorrupt(ArtifactError):
-    """A file of the artifact differs from what its manifest says."""
+    """A file of the artifact differs from its manifest."""
 
 
 class StoreError(ArtifactError):
@@ -141,11 +141,11 @@ class StoreError(ArtifactError):
 
 
 class NoAnswer(StoreError):
-    """A request without an answer: it may have been done or not."""
+    """The store did not answer: it may have done what was asked, or not."""
 
 
 class JobError(MlserviceError):
-    """A job that cannot be started with these arguments, or that failed."""
+    """A job that cannot start with these arguments, or that failed."""
 
     exit_code = 4
 
@@ -169,17 +169,17 @@ class UpgradeError(MlserviceError):
 
 
 class ClusterError(MlserviceError):
-    """Something that Nomad or Consul cannot do, or that was not as it should be there."""
+    """Nomad or Consul cannot do something, or have an unexpected state."""
 
     exit_code = 7
 
 
 class ClusterAway(ClusterError):
-    """Nomad or Consul cannot be reached, or has no leader; it may be back in a moment."""
+    """Nomad or Consul cannot be reached, or has no leader; try again."""
 
 
 class ClusterRefused(ClusterError):
-    """Nomad or Consul answered with an error; ``status`` is HTTP's, ``words`` are its own."""
+    """Nomad or Consul answered with an error; ``status`` is HTTP's, ``words`` are its text."""
 
     def __init__(self, message: str, status: int, words: str) -> None:
         """Keep the status and the words beside the message."""
@@ -193,18 +193,18 @@ class ClusterConflict(ClusterRefused):
 
 
 class JobNotRegistered(ClusterRefused):
-    """The parameterized job that a child is asked of does not exist."""
+    """There is no such parameterized job to dispatch: register it first."""
 
 
 class QueueError(MlserviceError):
-    """An error of Kafka's after which a client can't go on; a new process may."""
+    """A fatal error of Kafka's client: start a new process."""
 
     exit_code = 8
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong with a message: where, what stands there, which rule it breaks."""
+    """One fault of a message: the field, its value, and the rule that it breaks."""
 
     field: str
     value: Any
@@ -253,7 +253,7 @@ class BrokenContract(RequestError):
     code = "invalid_request"
 
     def __init__(self, faults: Sequence[Fault]) -> None:
-        """Keep all that is wrong with it."""
+        """Keep all its faults."""
         super().__init__("the request breaks its contract", faults)
 
 
@@ -271,7 +271,7 @@ class InvalidReward(RequestError):
     code = "invalid_reward"
 
     def __init__(self, faults: Sequence[Fault]) -> None:
-        """Keep all that is wrong with it."""
+        """Keep all its faults."""
         super().__init__("the reward breaks its contract", faults)
 
 
@@ -282,7 +282,7 @@ class DeadlineExceeded(RequestError):
 
 
 class Unavailable(RequestError):
-    """Nobody can predict just now; the caller may try again after ``retry_after`` seconds."""
+    """No worker can predict now; the caller may try again after ``retry_after`` seconds."""
 
     code = "unavailable"
 
@@ -299,7 +299,7 @@ class Overloaded(Unavailable):
 
 
 class VersionGone(Unavailable):
-    """No worker of the chosen version can predict any more; nothing was sent to one."""
+    """No worker of the chosen version can predict; nothing was sent to one."""
 
 
 class WorkerLost(Unavailable):
@@ -335,7 +335,7 @@ class InternalError(RequestError):
 
 
 class HttpError(RequestError):
-    """Base of what only HTTP has."""
+    """Base of errors that only HTTP has."""
 
 
 class Unauthorized(HttpError):
