@@ -417,7 +417,8 @@ def test_without_a_worker_it_is_alive_but_not_ready(trained: tuple[Toy, str]) ->
         gateway.communicate(timeout=20)
 
 
-def test_sigterm_at_full_load_loses_no_request(trained: tuple[Toy, str]) -> None:
+@pytest.mark.parametrize("processes", ["1", "3"])
+def test_sigterm_at_full_load_loses_no_request(trained: tuple[Toy, str], processes: str) -> None:
     """Callers on kept-alive connections leave with an answer each and are never cut off.
 
     They do not come back: an instance that is not ready gets no new callers.
@@ -450,7 +451,7 @@ def test_sigterm_at_full_load_loses_no_request(trained: tuple[Toy, str]) -> None
                     return
 
     stopped = threading.Event()
-    with served(*trained) as service:
+    with served(*trained, MLSERVICE_GATEWAY__PROCESSES=processes) as service:
         gateway = service.processes["gateway"]
         host, port = service.url.removeprefix("http://").split(":")
         threads = [

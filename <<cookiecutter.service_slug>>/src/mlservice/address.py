@@ -8,13 +8,19 @@ import socket
 from mlservice.errors import AddressInUse
 
 
-def listen(side: str, host: str, port: int, where: str = "") -> socket.socket:
+def listen(
+    side: str, host: str, port: int, where: str = "", *, shared: bool = False
+) -> socket.socket:
     """Return a bound socket for ``side`` ("gateway" ...); raises ``AddressInUse``.
 
-    ``where`` says how to set another port; the default is the section ``side``.
+    ``where`` says how to set another port; the default is the section ``side``. If ``shared``,
+    other processes of this user may bind the same port, and the kernel spreads connections over
+    those that listen.
     """
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listener.bind((host, port))
     except OSError as error:

@@ -120,6 +120,13 @@ class GatewaySettings(Section):
     host: str = Field("127.0.0.1", description="Address to listen on")
     port: int = Field(8000, ge=1, le=65535, description="Port to listen on")
     worker: str = Field("127.0.0.1:8001", description="gRPC address of the worker (host:port)")
+    processes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Processes that serve the port together; a parent starts those again that "
+        "die, and adds up their metrics",
+    )
     deadline_ms: int = Field(
         1000, ge=1, le=600_000, description="Milliseconds that a request may take"
     )

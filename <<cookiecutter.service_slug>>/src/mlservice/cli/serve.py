@@ -29,9 +29,9 @@ ModelOption = Annotated[
 @commands.command("gateway", example="mlservice serve gateway")
 def gateway(context: typer.Context) -> None:
     """Serve predictions over HTTP; a worker computes them."""
-    from mlservice.gateway.server import serve_gateway
+    from mlservice.gateway.start import start_gateway
 
-    serve_gateway(settings_of(context))
+    start_gateway(settings_of(context), environ_of(context))
 
 
 @commands.command("queue", example="mlservice serve queue")

@@ -8,6 +8,7 @@ cannot hold, are lost and counted.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -124,8 +125,11 @@ class EventLog:
         return self._file
 
     def _remove_oldest(self, folder: Path) -> None:
-        files = sorted(folder.glob("events-*.jsonl"), key=lambda path: path.stat().st_mtime)
-        for path in files[: -self._max_files]:
+        ages = []
+        for path in folder.glob("events-*.jsonl"):
+            with contextlib.suppress(FileNotFoundError):  # another process removed it
+                ages.append((path.stat().st_mtime, path))
+        for _, path in sorted(ages)[: -self._max_files]:
             path.unlink(missing_ok=True)
 
     def _report(self, error: OSError) -> None:

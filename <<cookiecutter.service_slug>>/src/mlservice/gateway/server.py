@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+import socket
 import ssl
 from types import FrameType
 from typing import Any
@@ -19,6 +20,7 @@ import uvicorn
 from mlservice.address import listen
 from mlservice.errors import SettingsError
 from mlservice.gateway.app import Gateway
+from mlservice.gateway.parent import ParentLink
 from mlservice.gateway.uvicorn_protocol import GatewayProtocol
 from mlservice.observe import metrics
 from mlservice.observe.logs import log_as_json
@@ -28,13 +30,17 @@ from mlservice.shutdown import SHUTDOWN
 _GC_THRESHOLDS = (50_000, 50, 50)
 
 
-def serve_gateway(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; raises ``AddressInUse`` and what ``Gateway`` raises."""
+def serve_gateway(settings: Settings, parent: ParentLink | None = None) -> None:
+    """Serve until SIGTERM or SIGINT; raises ``AddressInUse`` and what ``Gateway`` raises.
+
+    With a ``parent`` other processes share the port.
+    """
     log_as_json(settings.service.name)
     gateway = Gateway(settings)
     signal.signal(signal.SIGHUP, lambda *_: gateway.service.reload_soon())
     metrics.serve_metrics("gateway", settings.gateway.host, settings.gateway.metrics_port)
-    with listen("gateway", settings.gateway.host, settings.gateway.port) as listener:
+    shared = parent is not None
+    with listen("gateway", settings.gateway.host, settings.gateway.port, shared=shared) as listener:
         config = uvicorn.Config(
             gateway,
             loop="uvloop",
@@ -50,7 +56,7 @@ def serve_gateway(settings: Settings) -> None:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
-        _Server(config, gateway, settings.gateway.drain_ms / 1000).run([listener])
+        _Server(config, gateway, settings.gateway.drain_ms / 1000, parent).run([listener])
     # Python drops its handlers before it exits, and the signal would kill it then.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
@@ -75,10 +81,19 @@ def _tls(settings: Settings) -> dict[str, Any]:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, gateway: Gateway, drain: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, gateway: Gateway, drain: float, parent: ParentLink | None
+    ) -> None:
         super().__init__(config)
+        self._parent = parent
         self._gateway = gateway
         self._drain = drain
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and tell a parent of it; uvicorn calls this."""
+        await super().startup(sockets)
+        if self._parent and self.started:
+            self._parent.report_started()
 
     def handle_exit(self, sig: int, _: FrameType | None) -> None:
         """Drain and then stop; a second signal stops at once. uvicorn calls this."""

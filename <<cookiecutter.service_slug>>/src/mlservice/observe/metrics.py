@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from functools import partial
 
 import prometheus_client
-from prometheus_client import Counter, Gauge, Info, Summary
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Info, Summary
 
 from mlservice.errors import AddressInUse
 from mlservice.observe.request_metrics import RequestCounter, RequestHistogram
@@ -61,6 +61,13 @@ CLIENT_REQUESTS = RequestCounter(
     "Requests by client, and whether they were admitted, limited or refused",
     "client",
     "outcome",
+)
+
+GATEWAY_PROCESSES = Gauge(
+    "mlservice_gateway_processes", "Gateway processes that serve, if there are several"
+)
+GATEWAY_RESTARTS = Counter(
+    "mlservice_gateway_process_restarts", "Times that a gateway process ended and was started again"
 )
 
 # Versions, policies and toggles
@@ -146,15 +153,15 @@ def _share(seen: Counts[str], version: str) -> float:
     return seen[version] / max(1, seen.total())
 
 
-def serve_metrics(side: str, host: str, port: int) -> None:
-    """Serve Prometheus's format on ``port`` in a thread; 0: do not.
+def serve_metrics(side: str, host: str, port: int, registry: CollectorRegistry = REGISTRY) -> None:
+    """Serve ``registry`` in Prometheus's format on ``port`` in a thread; 0: do not.
 
     ``side`` is "gateway", "queue" or "worker". Raises ``AddressInUse``.
     """
     if port == 0:
         return
     try:
-        prometheus_client.start_http_server(port, host)
+        prometheus_client.start_http_server(port, host, registry)
     except OSError as error:
         raise AddressInUse(
             f"{side}: cannot listen on {host}:{port}: {error.strerror}: set another port in "
