@@ -11,7 +11,7 @@ import json
 import os
 from pathlib import Path
 
-from mlservice.local import LocalService, Other, find_ports
+from mlservice.local import Command, LocalService, find_ports
 from mlservice.models.selection import LATEST, find_model
 from mlservice.settings import load_settings
 
@@ -21,15 +21,16 @@ def main() -> None:
     settings = load_settings(Path.cwd(), os.environ)
     model = find_model(settings, os.environ, LATEST).uri
     port, *more = find_ports(int(os.environ.get("BENCH_WORKERS", "1")))
-    others = {"stand-ins": Other(("serve", "stand-ins", "--port", port), place=f"127.0.0.1:{port}")}
+    fakes = ("serve", "stand-ins", "--port", port)
+    extra = {"stand-ins": Command(fakes, address=f"127.0.0.1:{port}")}
     for each in more:
         environ = {"MLSERVICE_WORKER__PORT": each}
         worker = ("serve", "worker", "--model", model)
-        others[f"worker {each}"] = Other(worker, environ, f"127.0.0.1:{each}")
+        extra[f"worker {each}"] = Command(worker, environ, f"127.0.0.1:{each}")
     live = Path.cwd() / f"live-{settings.gateway.port}.json"
     workers = [settings.gateway.worker, *(f"127.0.0.1:{each}" for each in more)]
     live.write_text(json.dumps(_live(workers, port)), "utf-8")
-    with LocalService(settings.folder, os.environ, model, None, others, live) as service:
+    with LocalService(settings.folder, os.environ, model, None, extra, live) as service:
         service.supervise()
 
 

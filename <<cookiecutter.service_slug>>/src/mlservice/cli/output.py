@@ -42,10 +42,14 @@ def _print_rich_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> N
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     right = _columns_of_numbers(header, rows)
     for title, numeric in zip(header, right, strict=True):
-        table.add_column(title, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(title, justify="right" if numeric else "left", no_wrap=True)
     for row in rows:
         table.add_row(*map(Text, row))
-    Console().print(table)
+    # A cell is never folded: a URI must stay in one piece, so that it can be copied.
+    widest = max(map(len, plain_table(header, rows).splitlines()))
+    console = Console()
+    console.width = max(console.width, widest + 2)
+    console.print(table)
 
 
 def _columns_of_numbers(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[bool]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from mlservice.artifacts import Artifact
 from mlservice.bandit.server import PATH
-from mlservice.local import LocalService, Other, find_ports
+from mlservice.local import Command, LocalService, find_ports
 from mlservice.owner import load_upstreams
 from mlservice.settings import Settings
 
@@ -34,35 +34,38 @@ class DemoProcesses:
         """Choose ports, and empty the folder of the demo's events."""
         self._folder = settings.state / "demo"
         self._live = self._folder / "live.json"
-        self._statistics_port, *ports = find_ports(3)
-        self._challenger, self._upstream_server = (f"127.0.0.1:{port}" for port in ports)
         self._upstreams = [each.name for each in load_upstreams(settings.service.package)]
+        self._has_challenger = challenger is not None
+        self._statistics, self._challenger, self._fakes = (
+            f"127.0.0.1:{port}" for port in find_ports(3)
+        )
         self.versions = {model.version: STABLE}
-        others = {}
         if challenger:
             self.versions[challenger.version] = CHALLENGER
-            arguments = ("serve", "worker", "--model", challenger.uri)
-            others["worker 2"] = Other(
-                arguments, {"MLSERVICE_WORKER__PORT": ports[0]}, self._challenger
-            )
-        if self._upstreams:
-            arguments = ("serve", "stand-ins", "--port", ports[1])
-            others["stand-ins"] = Other(arguments, place=self._upstream_server)
-        others["statistics"] = Other(
-            ("serve", "statistics"), place=f"127.0.0.1:{self._statistics_port}"
-        )
         events = self._folder / "events"
         shutil.rmtree(events, ignore_errors=True)
         events.mkdir(parents=True)
         places = {
             **environ,
             "MLSERVICE_EVENTS__FOLDER": str(events),
-            "MLSERVICE_REWARDS__PORT": self._statistics_port,
+            "MLSERVICE_REWARDS__PORT": _port(self._statistics),
             "MLSERVICE_LIVE__POLL_MS": "100",
         }
-        logs = settings.state / "logs"
-        self.service = LocalService(settings.folder, places, model.uri, logs, others, self._live)
-        self._has_challenger = challenger is not None
+        logs, extra = settings.state / "logs", self._extra_commands(challenger)
+        self.service = LocalService(settings.folder, places, model.uri, logs, extra, self._live)
+
+    def _extra_commands(self, challenger: Artifact | None) -> dict[str, Command]:
+        """The processes beside the gateway and the stable worker."""
+        found = {}
+        if challenger:
+            arguments = ("serve", "worker", "--model", challenger.uri)
+            environ = {"MLSERVICE_WORKER__PORT": _port(self._challenger)}
+            found["worker 2"] = Command(arguments, environ, self._challenger)
+        if self._upstreams:
+            arguments = ("serve", "stand-ins", "--port", _port(self._fakes))
+            found["stand-ins"] = Command(arguments, address=self._fakes)
+        found["statistics"] = Command(("serve", "statistics"), address=self._statistics)
+        return found
 
     def __enter__(self) -> DemoProcesses:
         """Start everything."""
@@ -85,13 +88,13 @@ class DemoProcesses:
         found = [
             ("gateway", self.service.url),
             (f"worker, {STABLE}", self.service.worker_address),
-            ("statistics of rewards", f"http://127.0.0.1:{self._statistics_port}{PATH}"),
+            ("statistics of rewards", f"http://{self._statistics}{PATH}"),
         ]
         if self._has_challenger:
             found.insert(2, (f"worker, {CHALLENGER}", self._challenger))
         if self._upstreams:
             names = ", ".join(self._upstreams)
-            found.append((f"fake upstream {names}", f"http://{self._upstream_server}"))
+            found.append((f"fake upstream {names}", f"http://{self._fakes}"))
         return found
 
     @property
@@ -104,7 +107,7 @@ class DemoProcesses:
         workers = [{"address": self.service.worker_address, "version": STABLE}]
         if self._has_challenger:
             workers.append({"address": self._challenger, "version": CHALLENGER})
-        urls = {name: [f"http://{self._upstream_server}/{name}"] for name in self._upstreams}
+        urls = {name: [f"http://{self._fakes}/{name}"] for name in self._upstreams}
         live = {
             "format": 1,
             "workers": workers,
@@ -121,8 +124,12 @@ class DemoProcesses:
             "policy": "thompson",
             "reward": reward,
             "weights": {STABLE: 1, CHALLENGER: 1},
-            "statistics": f"http://127.0.0.1:{self._statistics_port}{PATH}",
+            "statistics": f"http://{self._statistics}{PATH}",
             "floor": 0.02,
             "poll_seconds": 0.1,
             "stale_seconds": 60,
         }
+
+
+def _port(address: str) -> str:
+    return address.rpartition(":")[2]
