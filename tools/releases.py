@@ -1,13 +1,15 @@
 """Finds the template's releases: a release is the commit that dates its version in CHANGELOG.md.
 
 The version in pyproject.toml changes with the first commit after a release, so it cannot say what
-was released. `python tools/releases.py` lists version and commit, oldest first.
+was released. `python tools/releases.py` lists version and commit, oldest first; with --last it
+prints the commit of the newest.
 """
 
 from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,5 +42,8 @@ def _git(repository: Path, *arguments: str) -> str:
 
 
 if __name__ == "__main__":
-    for release in releases():
-        print(release.version, release.commit)
+    listed = releases()
+    if "--last" in sys.argv[1:]:
+        print(listed[-1].commit if listed else "")
+    else:
+        print("\n".join(f"{release.version} {release.commit}" for release in listed))
