@@ -8,7 +8,7 @@ from mlservice.jobspec.decode import decode
 from mlservice.jobspec.diagnostics import refuse
 from mlservice.jobspec.durations import SECOND
 from mlservice.jobspec.keys import job_table
-from mlservice.jobspec.source import Block, Body, Source
+from mlservice.jobspec.source import Block, Body, read_body
 from mlservice.jobspec.variables import job_scope, read_locals, read_values
 
 _FILE = "input.hcl"  # Nomad's name for the text of a request
@@ -21,7 +21,7 @@ def parse_job(text: str, variables: str, version: str) -> Json:
 
     Raises ``HclError`` with Nomad's diagnostics. ``variables`` is the text of a var file.
     """
-    body = Source(text, _FILE).body
+    body = read_body(text, _FILE)
     _check_top(body)
     values = read_values(body, variables)
     scope = job_scope(values, read_locals(body, values))

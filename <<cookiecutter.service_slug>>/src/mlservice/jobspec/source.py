@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import hcl2
@@ -95,6 +95,15 @@ class Source:
         """Return the text of a node as it was written."""
         tokens = list(_tokens(node))
         return self.text[tokens[0].start_pos : tokens[-1].end_pos]
+
+
+@lru_cache(maxsize=64)
+def read_body(text: str, file: str) -> Body:
+    """Return the blocks and arguments of an HCL text; raises ``HclError``.
+
+    A text is parsed once: a check reads the same files for each job, environment and version.
+    """
+    return Source(text, file).body
 
 
 def expression(text: str, file: str, place: Place) -> Expression:

@@ -13,7 +13,7 @@ from typing import Any
 
 from mlservice.jobspec.diagnostics import HclError, refuse
 from mlservice.jobspec.evaluate import CLOSED, Scope, evaluate
-from mlservice.jobspec.source import Argument, Block, Body, Expression, Source
+from mlservice.jobspec.source import Argument, Block, Body, Expression, read_body
 from mlservice.jobspec.types import Kind, Unsuitable, convert, read_kind, to_bool
 
 _KNOWN = ("description", "default", "type")
@@ -151,7 +151,7 @@ def _assigned(
     """Return the values that the var file sets, and diagnostics for wrong ones."""
     found: dict[str, tuple[Any, Expression]] = {}
     faults: list[str] = []
-    body = Source(variables, "input.hcl.var").body
+    body = read_body(variables, "input.hcl.var")
     for block in body.blocks:
         raise refuse(
             block.kind_place, "Variable declaration in a .var file",
