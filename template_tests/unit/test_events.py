@@ -166,3 +166,27 @@ def test_the_oldest_files_go_where_there_are_too_many(
     log.close()
     assert len(list(tmp_path.glob("events-*.jsonl"))) <= 3
     assert predictions(tmp_path)[-1][0] == 39
+
+
+def test_a_file_that_another_process_still_writes_is_not_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MAX_FILE_BYTES", 1000)
+    quiet = EventLog(tmp_path / "events", 3000)
+    quiet.put(event("first"))
+    wait_for(lambda: (tmp_path / "events").is_dir() and len(told(tmp_path / "events")) == 1, 5)
+    busy = EventLog(tmp_path / "events", 3000)
+    monkeypatch.setattr(busy, "_name", "events-busy")
+    for n in range(40):
+        busy.put(event([n, "x" * 500]))
+        if n % 5 == 0:
+            time.sleep(0.15)
+    busy.close()
+    quiet.put(event("second"))
+    quiet.close()
+    kept = predictions(tmp_path / "events")
+    assert [prediction for prediction in kept if isinstance(prediction, str)] == [
+        "first",
+        "second",
+    ]
+    assert len(list((tmp_path / "events").glob("events-*.jsonl"))) <= 4

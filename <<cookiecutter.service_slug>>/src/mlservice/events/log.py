@@ -1,14 +1,15 @@
 """Writes events as JSON lines, in a thread, so that a request only appends to a queue in memory.
 
 Each process writes files of its own, so lines of two processes never mix. A full file is followed
-by the next one and the oldest files are removed, so events never fill a disk. Events that cannot
-be written wait in memory and are tried again. Events that find the memory full, or that JSON
-cannot hold, are lost and counted.
+by the next one. The oldest files are removed, so events never fill a disk, unless a process still
+writes them. Events that cannot be written wait in memory and are tried again. Events that find
+the memory full, or that JSON cannot hold, are lost and counted.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 import threading
@@ -119,6 +120,7 @@ class EventLog:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self._name}-{self._number:06}.jsonl"
         self._file = path.open("wb", buffering=0)
+        fcntl.flock(self._file, fcntl.LOCK_EX)  # so that no process removes it while it is open
         self._number += 1
         self._size = 0
         self._remove_oldest(folder)
@@ -130,7 +132,7 @@ class EventLog:
             with contextlib.suppress(FileNotFoundError):  # another process removed it
                 ages.append((path.stat().st_mtime, path))
         for _, path in sorted(ages)[: -self._max_files]:
-            path.unlink(missing_ok=True)
+            _remove_unless_open(path)
 
     def _report(self, error: OSError) -> None:
         if not self._failing:
@@ -140,6 +142,13 @@ class EventLog:
                 (error.strerror or str(error)).lower(),
             )
         self._failing = True
+
+
+def _remove_unless_open(path: Path) -> None:
+    """Remove a file, unless a process still writes it or another one has removed it."""
+    with contextlib.suppress(BlockingIOError, FileNotFoundError), path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
 
 
 def _lines(events: Iterable[Event]) -> list[bytes]:
