@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
 
 import pytest
 
@@ -126,12 +130,39 @@ def test_the_gateway_loads_neither_luigi_nor_a_framework() -> None:
     assert result.stdout.strip() == "[]"
 
 
+def platform_modules() -> list[ModuleType]:
+    """Every module of the platform, imported."""
+    found = pkgutil.walk_packages(mlservice.__path__, "mlservice.")
+    return [importlib.import_module(m.name) for m in found if not m.name.endswith("__main__")]
+
+
+Kind = TypeVar("Kind", bound=Exception)
+
+
+def exceptions_below(base: type[Kind]) -> Iterator[type[Kind]]:
+    for error in base.__subclasses__():
+        yield error
+        yield from exceptions_below(error)
+
+
 def test_every_error_stands_in_the_tree_that_is_drawn() -> None:
-    drawn = importlib.import_module("mlservice.errors").__doc__ or ""
-    todo: list[type[MlserviceError]] = [MlserviceError]
-    while todo:
-        error = todo.pop()
-        line = next(line for line in drawn.splitlines() if f" {error.__name__} " in f" {line} ")
+    modules = platform_modules()
+    drawn = (errors.__doc__ or "").splitlines()
+    found: list[type[MlserviceError]] = [MlserviceError, *exceptions_below(MlserviceError)]
+    for error in found:
+        assert error.__module__ == errors.__name__, f"move {error.__name__} to errors.py"
+        line = next(line for line in drawn if f" {error.__name__} " in f" {line} ")
         assert str(error.exit_code) in line.split()
-        todo += [e for e in error.__subclasses__() if e.__module__ == errors.__name__]
     assert errors.MlserviceError.exit_code == 1
+    assert len(modules) > 150, "all modules were looked through"
+
+
+def test_an_exception_outside_of_the_tree_never_leaves_its_package() -> None:
+    modules = platform_modules()
+    for error in set(exceptions_below(Exception)):
+        package = ".".join(error.__module__.split(".")[:2])
+        if package == errors.__name__ or not package.startswith("mlservice."):
+            continue
+        users = {m.__name__ for m in modules if vars(m).get(error.__name__) is error}
+        outside = {name for name in users if not f"{name}.".startswith(f"{package}.")}
+        assert not outside, f"{error.__name__} is raised to {outside}: move it to errors.py"

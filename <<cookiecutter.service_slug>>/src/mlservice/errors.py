@@ -7,6 +7,7 @@ its traceback. The whole tree::
     ├── SettingsError                   2   service.toml or the environment
     ├── OwnerError                      2   the owner's package lacks something
     ├── ContractError                   2   a JSON Schema in contracts/ cannot be used
+    ├── HclError                        2   a job file that Nomad refuses
     ├── ReleaseError                    2   what the last release promised cannot be read
     ├── LiveError                       2   the live file or a published model's record
     ├── StatisticsError                 2   the rewards by which a bandit chooses
@@ -86,6 +87,17 @@ class ContractError(MlserviceError):
     """A schema in contracts/ that is missing or is no valid JSON Schema."""
 
     exit_code = 2
+
+
+class HclError(MlserviceError):
+    """A text that HCL or Nomad's rules refuse. The message is Nomad's own."""
+
+    exit_code = 2
+
+    def __init__(self, *diagnostics: str) -> None:
+        """Keep the diagnostics; the message has one line for each."""
+        super().__init__("\n".join(diagnostics))
+        self.diagnostics = diagnostics
 
 
 class ReleaseError(MlserviceError):

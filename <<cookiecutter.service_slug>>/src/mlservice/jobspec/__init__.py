@@ -8,7 +8,7 @@ tree; expressions, variables, functions and blocks are evaluated here, because n
 as Nomad does.
 """
 
-from mlservice.jobspec.diagnostics import HclError
+from mlservice.errors import HclError
 from mlservice.jobspec.parse import parse_job
 
 __all__ = ["HclError", "parse_job"]

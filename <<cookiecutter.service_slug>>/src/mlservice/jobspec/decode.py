@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mlservice.jobspec.diagnostics import HclError, refuse
+from mlservice.errors import HclError
+from mlservice.jobspec.diagnostics import refuse
 from mlservice.jobspec.durations import parse_duration
 from mlservice.jobspec.evaluate import Scope, evaluate
 from mlservice.jobspec.keys import BlockRule, Table, table

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mlservice.errors import HclError
+
 
 @dataclass(frozen=True)
 class Place:
@@ -24,15 +26,6 @@ class Place:
         if self.line == self.end_line:
             return f"{self.file}:{self.line},{self.column}-{self.end_column}"
         return f"{self.file}:{self.line},{self.column}-{self.end_line},{self.end_column}"
-
-
-class HclError(Exception):
-    """A text that HCL or Nomad's rules refuse. The message is Nomad's own."""
-
-    def __init__(self, *diagnostics: str) -> None:
-        """Keep the diagnostics; the message has one line for each."""
-        super().__init__("\n".join(diagnostics))
-        self.diagnostics = diagnostics
 
 
 def refuse(place: Place | None, summary: str, detail: str) -> HclError:

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlservice.jobspec.diagnostics import HclError, Place, refuse
+from mlservice.errors import HclError
+from mlservice.jobspec.diagnostics import Place, refuse
 from mlservice.jobspec.functions import Refused, call_function
 from mlservice.jobspec.operators import combine, negate, unified
 from mlservice.jobspec.source import Expression, Node

@@ -16,7 +16,8 @@ import hcl2
 from lark import Token, Tree
 from lark.exceptions import UnexpectedInput
 
-from mlservice.jobspec.diagnostics import HclError, Place, refuse
+from mlservice.errors import HclError
+from mlservice.jobspec.diagnostics import Place, refuse
 
 Node = Tree[Token]
 _LAYOUT = ("new_line_or_comment",)

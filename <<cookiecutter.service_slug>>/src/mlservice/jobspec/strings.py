@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 
-from mlservice.jobspec.diagnostics import HclError, refuse
+from mlservice.errors import HclError
+from mlservice.jobspec.diagnostics import refuse
 from mlservice.jobspec.source import Expression, Node, Source, expression
 
 _SIMPLE = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\"}

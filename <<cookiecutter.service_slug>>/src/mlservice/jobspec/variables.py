@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlservice.jobspec.diagnostics import HclError, refuse
+from mlservice.errors import HclError
+from mlservice.jobspec.diagnostics import refuse
 from mlservice.jobspec.evaluate import CLOSED, Scope, evaluate
 from mlservice.jobspec.source import Argument, Block, Body, Expression, read_body
 from mlservice.jobspec.types import Kind, Unsuitable, convert, read_kind, to_bool
