@@ -48,6 +48,7 @@ lint: $(READY)  ## Check the template's own code, and what both engines share
 	@cd "$(SERVICE)" && ../$(BIN)/ruff format --no-cache --check $(PLATFORM)
 	@cd "$(SERVICE)" && ../$(BIN)/ruff check --no-cache $(PLATFORM)
 	@$(BIN)/mypy "$(SERVICE)/src/mlservice"
+	@$(BIN)/python tools/imports.py
 	@$(BIN)/python tools/questions.py --check
 	@PYTHONPATH="$(SERVICE)/src" $(BIN)/python -m tools.reference --check
 

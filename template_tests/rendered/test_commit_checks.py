@@ -17,6 +17,7 @@ VIOLATIONS = [
     ("types (mypy, strict)", OWNER, '"""A module."""\n\nx: int = "one"\n'),
     ("imports go one way", PLATFORM, '"""A module."""\n\nimport flight_delay as flight_delay\n'),
     ("imports go one way", "src/mlservice/errors.py", "import mlservice.cli as cli\n"),
+    ("imports go one way", OWNER, '"""A module."""\n\nimport mlservice.settings as settings\n'),
     ("JSON is valid", "contracts/x.json", "{"),
     ("YAML is valid", "x.yml", "a: [\n"),
     ("TOML is valid", "x.toml", "a = \n"),
