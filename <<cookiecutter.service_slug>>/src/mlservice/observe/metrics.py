@@ -99,7 +99,7 @@ TOGGLE_FAULTS = Counter("mlservice_toggle_faults", "Toggles that could not be ev
 # Upstreams
 BREAKER = Gauge(
     "mlservice_upstream_breaker",
-    "State of it: 0 closed, 1 half open, 2 open",
+    "State of an upstream's breaker: 0 closed, 1 half open, 2 open",
     ["upstream"],
 )
 BREAKER_OPENS = Counter(
