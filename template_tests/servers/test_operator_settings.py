@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mlservice.cluster import ConsulStore
-from mlservice.deploy.operator_settings import Control, decode_flag, read_flags, set_flag
+from mlservice.deploy.operator_settings import OperatorSetting, decode_flag, read_flags, set_flag
 from mlservice.errors import ClusterRefused
 from template_tests.support.servers import Consul, consul_server
 from template_tests.support.toy_service import MakeToy, Toy
@@ -148,7 +148,7 @@ def test_routing_is_set_shown_and_cleared(toy: Toy) -> None:
 def test_a_client_is_let_in_by_a_token_that_is_kept_nowhere_and_shut_out(toy: Toy) -> None:
     said = run(toy, "clients", "add", "shop", "--per-second", "50", "--why", "a new caller")
     token = said.split("Bearer ")[1].strip()
-    clients = Control(store_of(toy), toy.environ["MLSERVICE_SERVICE__NAME"], "clients")
+    clients = OperatorSetting(store_of(toy), toy.environ["MLSERVICE_SERVICE__NAME"], "clients")
     assert json.loads(clients.read()) == {
         "shop": {"token_sha256": sha256(token.encode()).hexdigest(), "per_second": 50}
     }
@@ -171,9 +171,9 @@ def test_nothing_is_lost_where_many_change_toggles_at_once(consul: Consul) -> No
 
     def change(number: int) -> None:
         try:
-            control = Control(store(consul), "crowded", "toggles")
+            setting = OperatorSetting(store(consul), "crowded", "toggles")
             for n in range(5):
-                set_flag(control, f"flag-{number}-{n}", lambda _: flag, "me", "because")
+                set_flag(setting, f"flag-{number}-{n}", lambda _: flag, "me", "because")
         except Exception as error:  # noqa: BLE001  # shown below
             faults.append(error)
 
@@ -182,19 +182,19 @@ def test_nothing_is_lost_where_many_change_toggles_at_once(consul: Consul) -> No
         thread.start()
     for thread in threads:
         thread.join()
-    control = Control(store(consul), "crowded", "toggles")
+    setting = OperatorSetting(store(consul), "crowded", "toggles")
     assert faults == []
-    assert len(read_flags(control).flags) == len(control.history()) == 20
+    assert len(read_flags(setting).flags) == len(setting.history()) == 20
 
 
 def test_a_token_without_the_right_is_named(tmp_path: Path) -> None:
     rules = {"enabled": True, "default_policy": "deny", "tokens": {"master": "root"}}
     with consul_server(tmp_path / "consul", acl=rules) as guarded:
-        control = Control(store(guarded, "root"), "toy", "toggles")
+        setting = OperatorSetting(store(guarded, "root"), "toy", "toggles")
         flag = decode_flag(
             {"state": "ENABLED", "variants": {"on": True}, "defaultVariant": "on"}, "flag"
         )
-        assert set_flag(control, "new", lambda _: flag, "me", "because")
-        strange = Control(store(guarded, "nobody"), "toy", "toggles")
+        assert set_flag(setting, "new", lambda _: flag, "me", "because")
+        strange = OperatorSetting(store(guarded, "nobody"), "toy", "toggles")
         with pytest.raises(ClusterRefused):
             set_flag(strange, "new", lambda _: flag, "me", "because")

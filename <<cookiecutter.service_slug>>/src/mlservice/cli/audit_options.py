@@ -15,7 +15,7 @@ from mlservice.cli.output import print_json, print_table
 from mlservice.errors import SettingsError
 
 if TYPE_CHECKING:
-    from mlservice.deploy.operator_settings import Change, Control
+    from mlservice.deploy.operator_settings import AuditEntry, OperatorSetting
 
 _MAX_SHOWN = 100
 
@@ -30,14 +30,14 @@ AuthorOption = Annotated[
 ]
 
 
-def open_control(context: typer.Context, name: str) -> Control:
+def open_setting(context: typer.Context, name: str) -> OperatorSetting:
     """The operator setting ``name`` of this service, in Consul."""
     from mlservice.cluster import open_consul
-    from mlservice.deploy.operator_settings import Control
+    from mlservice.deploy.operator_settings import OperatorSetting
 
     settings = settings_of(context)
     consul = open_consul(settings.consul, environ_of(context))
-    return Control(consul, settings.service.name, name)
+    return OperatorSetting(consul, settings.service.name, name)
 
 
 def author(given: str | None, environ: Mapping[str, str]) -> str:
@@ -58,7 +58,7 @@ def print_change(what: str, *, changed: bool) -> None:
 def print_history(context: typer.Context, setting: str, name: str | None, *, as_json: bool) -> None:
     """Print the changes of an operator setting, or of one ``name`` in it, the newest first."""
     changes = [
-        change for change in open_control(context, setting).history() if name in (None, change.what)
+        change for change in open_setting(context, setting).history() if name in (None, change.what)
     ]
     if as_json:
         print_json([_as_dict(change) for change in changes])
@@ -66,14 +66,14 @@ def print_history(context: typer.Context, setting: str, name: str | None, *, as_
         print_table(("at (UTC)", "by", "what", "why", "from then on"), _rows(changes))
 
 
-def _rows(changes: Sequence[Change]) -> list[tuple[str, ...]]:
+def _rows(changes: Sequence[AuditEntry]) -> list[tuple[str, ...]]:
     return [
         (f"{change.at:%Y-%m-%d %H:%M:%S}", change.by, change.what, change.why, _short(change.text))
         for change in changes
     ]
 
 
-def _as_dict(change: Change) -> dict[str, Any]:
+def _as_dict(change: AuditEntry) -> dict[str, Any]:
     return {
         "at": change.at.isoformat(),
         "by": change.by,

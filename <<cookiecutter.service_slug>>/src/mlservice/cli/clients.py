@@ -10,7 +10,7 @@ from mlservice.cli.audit_options import (
     AuthorOption,
     ReasonOption,
     author,
-    open_control,
+    open_setting,
     print_change,
     print_history,
 )
@@ -31,7 +31,7 @@ def list_all(context: typer.Context, as_json: JsonOption = False) -> None:
     """
     from mlservice.deploy.operator_settings import read_clients
 
-    clients = read_clients(open_control(context, "clients"))
+    clients = read_clients(open_setting(context, "clients"))
     if as_json:
         found = sorted((clients or {}).items())
         print_json([{"name": name, **client.model_dump(mode="json")} for name, client in found])
@@ -76,8 +76,8 @@ def add(
     from mlservice.live import new_client
 
     client, token = new_client(per_second, burst)
-    control = open_control(context, "clients")
-    set_client(control, name, client, author(by, environ_of(context)), why)
+    setting = open_setting(context, "clients")
+    set_client(setting, name, client, author(by, environ_of(context)), why)
     print(f"{name} may send: Authorization: Bearer {token}")
 
 
@@ -88,8 +88,8 @@ def remove(
     """Refuse a client from now on."""
     from mlservice.deploy.operator_settings import set_client
 
-    control = open_control(context, "clients")
-    changed = set_client(control, name, None, author(by, environ_of(context)), why)
+    setting = open_setting(context, "clients")
+    changed = set_client(setting, name, None, author(by, environ_of(context)), why)
     print_change(name, changed=changed)
 
 

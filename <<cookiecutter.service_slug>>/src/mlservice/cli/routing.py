@@ -11,7 +11,7 @@ from mlservice.cli.audit_options import (
     AuthorOption,
     ReasonOption,
     author,
-    open_control,
+    open_setting,
     print_change,
     print_history,
 )
@@ -36,7 +36,7 @@ def show(context: typer.Context, as_json: JsonOption = False) -> None:
     """Show the routing policy that is set, as JSON."""
     from mlservice.deploy.operator_settings import read_policy
 
-    policy = read_policy(open_control(context, "routing"))
+    policy = read_policy(open_setting(context, "routing"))
     if policy is None and not as_json:
         print(f"none: {_EVEN}")
     else:
@@ -79,8 +79,8 @@ def set_policy(
 
     exactly_one(context, weights=weights, canary=canary, file=file)
     policy = decode_policy(_wanted(weights, canary, file, salt), "the routing")
-    control = open_control(context, "routing")
-    changed = change_policy(control, policy, author(by, environ_of(context)), why)
+    setting = open_setting(context, "routing")
+    changed = change_policy(setting, policy, author(by, environ_of(context)), why)
     print_change("routing", changed=changed)
 
 
@@ -92,8 +92,8 @@ def clear(context: typer.Context, why: ReasonOption, by: AuthorOption = None) ->
     """
     from mlservice.deploy.operator_settings import set_policy as change_policy
 
-    control = open_control(context, "routing")
-    changed = change_policy(control, None, author(by, environ_of(context)), why)
+    setting = open_setting(context, "routing")
+    changed = change_policy(setting, None, author(by, environ_of(context)), why)
     print_change("routing", changed=changed)
 
 

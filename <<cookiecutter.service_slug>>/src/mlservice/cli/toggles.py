@@ -11,7 +11,7 @@ from mlservice.cli.audit_options import (
     AuthorOption,
     ReasonOption,
     author,
-    open_control,
+    open_setting,
     print_change,
     print_history,
 )
@@ -21,7 +21,7 @@ from mlservice.cli.output import print_json, print_table
 from mlservice.errors import SettingsError
 
 if TYPE_CHECKING:
-    from mlservice.deploy.operator_settings import Change
+    from mlservice.deploy.operator_settings import AuditEntry
     from mlservice.live import Flag
 
 commands = CommandGroup("Switch feature toggles and A/B tests of the cluster.")
@@ -47,9 +47,9 @@ def list_all(context: typer.Context, as_json: JsonOption = False) -> None:
     """List all toggles, and who changed them last."""
     from mlservice.deploy.operator_settings import read_flags
 
-    control = open_control(context, "toggles")
-    flags = read_flags(control).flags
-    last = {change.what: change for change in reversed(control.history())}
+    setting = open_setting(context, "toggles")
+    flags = read_flags(setting).flags
+    last = {change.what: change for change in reversed(setting.history())}
     if as_json:
         print_json([_as_dict(name, flag, last.get(name)) for name, flag in flags.items()])
     else:
@@ -69,7 +69,7 @@ def show(
     """
     from mlservice.deploy.operator_settings import read_flags
 
-    flag = read_flags(open_control(context, "toggles")).flags.get(name)
+    flag = read_flags(open_setting(context, "toggles")).flags.get(name)
     if flag is None:
         raise _unknown(name)
     print_json(flag.model_dump(by_alias=True, exclude_defaults=True))
@@ -112,8 +112,8 @@ def set_toggle(
     if allow and percent is None:
         raise SettingsError("--allow needs --percent: for other rules, write a flag into --file")
     flag = decode_flag(_wanted(percent, split, file, allow or []), f"toggle {name}")
-    control = open_control(context, "toggles")
-    changed = set_flag(control, name, lambda _: flag, author(by, environ_of(context)), why)
+    setting = open_setting(context, "toggles")
+    changed = set_flag(setting, name, lambda _: flag, author(by, environ_of(context)), why)
     print_change(name, changed=changed)
 
 
@@ -153,8 +153,8 @@ def _switch(context: typer.Context, name: str, state: str, why: str, by: str | N
             raise _unknown(name)
         return flag.model_copy(update={"state": state})
 
-    control = open_control(context, "toggles")
-    changed = set_flag(control, name, switched, author(by, environ_of(context)), why)
+    setting = open_setting(context, "toggles")
+    changed = set_flag(setting, name, switched, author(by, environ_of(context)), why)
     print_change(name, changed=changed)
 
 
@@ -177,14 +177,14 @@ def _share(text: str) -> tuple[str, float]:
         raise SettingsError(f"--split {text}: {error.message}") from error
 
 
-def _row(name: str, flag: Flag, change: Change | None) -> tuple[str, ...]:
+def _row(name: str, flag: Flag, change: AuditEntry | None) -> tuple[str, ...]:
     from mlservice.deploy.toggle_rules import describe_rule
 
     said = (change.by, f"{change.at:%Y-%m-%d %H:%M}", change.why) if change else ("", "", "")
     return (name, "on" if flag.state == "ENABLED" else "OFF", describe_rule(flag), *said)
 
 
-def _as_dict(name: str, flag: Flag, change: Change | None) -> dict[str, Any]:
+def _as_dict(name: str, flag: Flag, change: AuditEntry | None) -> dict[str, Any]:
     return {
         "name": name,
         "flag": flag.model_dump(by_alias=True, exclude_defaults=True),

@@ -22,14 +22,14 @@ from mlservice.policies import Routing
 from mlservice.validation import explain
 
 UNSET = "null"
-CONTROLS = ("clients", "routing", "toggles")
+SETTING_NAMES = ("clients", "routing", "toggles")
 _MAX_CONFLICTS = 20
 _CLIENTS: TypeAdapter[dict[str, Client] | None] = TypeAdapter(dict[ClientName, Client] | None)
 _POLICY: TypeAdapter[Routing] = TypeAdapter(Routing)
 
 
 @dataclass(frozen=True)
-class Change:
+class AuditEntry:
     """One change: its author, time (UTC) and reason, the name of what changed, and the new text."""
 
     by: str
@@ -39,11 +39,11 @@ class Change:
     text: str
 
 
-class Control:
+class OperatorSetting:
     """A key with JSON, which is "null" if nothing is set, and the history of its changes."""
 
     def __init__(self, consul: ConsulStore, service: str, name: str) -> None:
-        """Keep the key; ``name`` is one of ``CONTROLS``."""
+        """Keep the key; ``name`` is one of ``SETTING_NAMES``."""
         self.key = f"mlservice/{service}/{name}"
         self._history = f"{self.key}-history/"
         self._consul = consul
@@ -72,12 +72,12 @@ class Control:
             "other process that writes it, and repeat"
         )
 
-    def history(self) -> list[Change]:
+    def history(self) -> list[AuditEntry]:
         """Return all changes, the newest first."""
         entries = self._consul.list(self._history)
         notes = [json.loads(entry.value) for entry in entries if entry.value]
         changes = [
-            Change(
+            AuditEntry(
                 note["by"],
                 datetime.fromisoformat(note["at"]),
                 note["why"],
@@ -89,37 +89,39 @@ class Control:
         return sorted(changes, key=lambda change: change.at, reverse=True)
 
 
-def read_flags(control: Control) -> FlagSet:
+def read_flags(setting: OperatorSetting) -> FlagSet:
     """Return the toggles; raises ``LiveError`` if the key has something else."""
-    return _decode_flags(control.read(), control.key)
+    return _decode_flags(setting.read(), setting.key)
 
 
 def set_flag(
-    control: Control, name: str, update: Callable[[Flag | None], Flag], by: str, why: str
+    setting: OperatorSetting, name: str, update: Callable[[Flag | None], Flag], by: str, why: str
 ) -> bool:
     """Replace the toggle ``name`` by ``update(toggle)``; False if nothing changed."""
 
     def change(text: str) -> tuple[str, str]:
-        flags = json.loads(_decode_flags(text, control.key).encode())
+        flags = json.loads(_decode_flags(text, setting.key).encode())
         flag = update(Flag.model_validate(before) if (before := _flag(flags, name)) else None)
         value = flag.model_dump(by_alias=True, exclude_defaults=True)
         flags["flags"] = {**flags.get("flags", {}), name: value}
         new = _decode_flags(json.dumps(flags), f"toggle {name}")
         return new.encode(), _part(name, value)
 
-    return control.change(change, by, why)
+    return setting.change(change, by, why)
 
 
-def read_clients(control: Control) -> dict[str, Client] | None:
+def read_clients(setting: OperatorSetting) -> dict[str, Client] | None:
     """Return the clients that may send requests; None for all. Raises ``LiveError``."""
-    return _decode_clients(control.read(), control.key)
+    return _decode_clients(setting.read(), setting.key)
 
 
-def set_client(control: Control, name: str, client: Client | None, by: str, why: str) -> bool:
+def set_client(
+    setting: OperatorSetting, name: str, client: Client | None, by: str, why: str
+) -> bool:
     """Allow the client ``name``, or with None remove it; False if nothing changed."""
 
     def change(text: str) -> tuple[str, str]:
-        clients = dict(_decode_clients(text, control.key) or {})
+        clients = dict(_decode_clients(text, setting.key) or {})
         clients.pop(name, None)
         if client is not None:
             clients[name] = client
@@ -130,7 +132,7 @@ def set_client(control: Control, name: str, client: Client | None, by: str, why:
         _decode_clients(new, f"client {name}")
         return new, _part(name, value.get(name))
 
-    return control.change(change, by, why)
+    return setting.change(change, by, why)
 
 
 def decode_flag(value: Any, source: str) -> Flag:
@@ -141,16 +143,16 @@ def decode_flag(value: Any, source: str) -> Flag:
         raise LiveError(explain(error, source)) from error
 
 
-def read_policy(control: Control) -> Routing | None:
+def read_policy(setting: OperatorSetting) -> Routing | None:
     """Return the routing policy, or None; raises ``LiveError`` if the key has something else."""
-    text = control.read()
-    return None if text == UNSET else decode_policy(json.loads(text), control.key)
+    text = setting.read()
+    return None if text == UNSET else decode_policy(json.loads(text), setting.key)
 
 
-def set_policy(control: Control, policy: Routing | None, by: str, why: str) -> bool:
+def set_policy(setting: OperatorSetting, policy: Routing | None, by: str, why: str) -> bool:
     """Set the routing policy, or none; False if nothing changed."""
     value = None if policy is None else policy.model_dump(exclude_defaults=True)
-    return control.change(lambda _: (json.dumps(value), _part("", value)), by, why)
+    return setting.change(lambda _: (json.dumps(value), _part("", value)), by, why)
 
 
 def decode_policy(value: Any, source: str) -> Routing:

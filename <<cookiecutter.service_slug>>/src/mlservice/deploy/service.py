@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from mlservice.cluster import Nomad, open_consul
 from mlservice.deploy.clusters import ClusterName, Clusters, open_clusters
 from mlservice.deploy.doctor import Finding, examine_consul, examine_nomad
-from mlservice.deploy.operator_settings import CONTROLS, UNSET, Control
+from mlservice.deploy.operator_settings import SETTING_NAMES, UNSET, OperatorSetting
 from mlservice.deploy.plan import Planned, plan_jobs
 from mlservice.deploy.register import Row, failed, register_job, register_key
 from mlservice.deploy.service_variables import cluster_variables, model_variable
@@ -87,7 +87,10 @@ def _register_keys(settings: Settings, environ: Mapping[str, str], wanted: Regis
     try:
         consul = open_consul(settings.consul, environ)
         registry = Registry(consul, service, settings.models.serves)
-        keys = (registry.key, *(Control(consul, service, name).key for name in CONTROLS))
+        keys = (
+            registry.key,
+            *(OperatorSetting(consul, service, name).key for name in SETTING_NAMES),
+        )
         options = {"dry_run": wanted.dry_run, "overwrite": wanted.overwrite_keys}
         rows += [register_key(consul, key, UNSET, **options) for key in keys]
         return _Keys(rows, registry, model_variable(registry) if _is_rolling(settings) else {})
