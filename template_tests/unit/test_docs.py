@@ -24,6 +24,10 @@ OF_TEMPLATE = [
 OF_SERVICE = [SERVICE / "README.md", *(SERVICE / "docs").rglob("*.md")]
 ARCHITECTURE = [ROOT / "docs" / "architecture.md", SERVICE / "docs" / "architecture.md"]
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+REFUSED_WORDS = (
+    "anew|can be had|everybody|fares|for ever|he|him|his|is no use|no more|nobody|of no use|of use|"
+    "somebody|times over|to be had|whence|whither"
+)
 PLAIN_WORDS = """
     api app batching callers challenge check cli command common compatibility connection consul
     context copier current decode decoding demo dependencies details diagnostics diff docs
@@ -201,6 +205,13 @@ def test_owners_read_of_decisions_that_there_are_and_have_the_same_form() -> Non
 
 
 # Words
+
+
+@pytest.mark.parametrize("page", [*OF_TEMPLATE, *OF_SERVICE], ids=page_id)
+def test_a_page_has_none_of_the_words_that_the_guide_refuses(page: Path) -> None:
+    if page.name not in {"writing.md", "CHANGELOG.md"}:
+        found = re.findall(rf"(?i)\b(?:{REFUSED_WORDS})\b", text_of(page))
+        assert not found, f"{page_id(page)}: see docs/writing.md"
 
 
 def glossary() -> list[str]:
