@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mlservice.prediction.batching import Batch, Reply
+from mlservice.prediction.batching import Batch, BatchReply
 from template_tests.support.batch_callers import Callers
 from template_tests.support.live_toy import Crowd, LiveToy, Process, opened, wait_for
 from template_tests.support.toy_service import MakeToy
@@ -232,11 +232,11 @@ def test_rows_that_wait_leave_as_soon_as_there_is_another_worker() -> None:
         sent: list[bytes] = []
         most = 1
 
-        async def send(batch: Batch) -> Reply:
+        async def send(batch: Batch) -> BatchReply:
             sent.append(batch.rows)
             if len(sent) == 1:
                 await asyncio.sleep(5)
-            return Reply([0.0], b"\0", "version")
+            return BatchReply([0.0], b"\0", "version")
 
         callers = Callers(send, max_rows=1, max_queue=10, max_in_flight=lambda: most)
         end = time.perf_counter() + 5

@@ -16,7 +16,7 @@ from mlservice.errors import (
     PredictionFailed,
     Unavailable,
 )
-from mlservice.prediction.batching import Batch, Reply
+from mlservice.prediction.batching import Batch, BatchReply
 from mlservice.prediction.context import RequestContext
 from mlservice.prediction.expiry import Expiry
 from mlservice.prediction.pending import Outcome, Pending
@@ -34,7 +34,7 @@ class EchoWorker:
         self.running = 0
         self.max_running = 0
 
-    async def __call__(self, batch: Batch) -> Reply:
+    async def __call__(self, batch: Batch) -> BatchReply:
         values = [float(digits) for digits in batch.rows.split()]
         assert len(values) == len(batch.deadlines)
         self.batches.append(len(values))
@@ -43,7 +43,7 @@ class EchoWorker:
         await asyncio.sleep(self.delays.pop() if self.delays else 0)
         self.running -= 1
         statuses = bytes(self.statuses[int(value) % len(self.statuses)] for value in values)
-        return Reply(values, statuses, "v")
+        return BatchReply(values, statuses, "v")
 
 
 @given(
@@ -93,10 +93,10 @@ def test_each_request_gets_its_own_answer_whatever_the_timing(
 def test_a_batch_that_fails_fails_for_each_of_its_callers_and_the_next_goes_on(
     error: Exception,
 ) -> None:
-    async def send(batch: Batch) -> Reply:
+    async def send(batch: Batch) -> BatchReply:
         if batch.rows.startswith(b"bad"):
             raise error
-        return Reply([1.0] * len(batch.deadlines), bytes(len(batch.deadlines)), "v")
+        return BatchReply([1.0] * len(batch.deadlines), bytes(len(batch.deadlines)), "v")
 
     async def crowd() -> None:
         callers = Callers(send)
@@ -112,8 +112,8 @@ def test_a_batch_that_fails_fails_for_each_of_its_callers_and_the_next_goes_on(
 
 @pytest.mark.parametrize("rows", [0, 1, 3])
 def test_a_worker_that_answers_another_number_of_rows_fails_the_whole_batch(rows: int) -> None:
-    async def send(_: Batch) -> Reply:
-        return Reply([0.5] * rows, bytes(rows), "v")
+    async def send(_: Batch) -> BatchReply:
+        return BatchReply([0.5] * rows, bytes(rows), "v")
 
     async def crowd() -> list[object]:
         callers = Callers(send)

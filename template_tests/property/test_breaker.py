@@ -9,8 +9,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from mlservice.prediction.retry_budget import RetryBudget
 from mlservice.prediction.upstreams.breaker import (
     COOL_SECONDS,
-    FEWEST,
-    LONGEST_COOL,
+    MAX_COOL_SECONDS,
+    MIN_CALLS,
     WINDOW,
     Breaker,
 )
@@ -32,7 +32,7 @@ class BreakerLife(RuleBasedStateMachine):
     @rule()
     def ask(self) -> None:
         before = self.breaker.state
-        ticket = self.breaker.allows()
+        ticket = self.breaker.acquire()
         if before != self.breaker.state:
             self.age += 1
         if ticket:
@@ -55,9 +55,9 @@ class BreakerLife(RuleBasedStateMachine):
         before = self.breaker.state
         age, ticket = self.take(data)
         if good:
-            self.breaker.succeeded(ticket)
+            self.breaker.record_success(ticket)
         else:
-            self.breaker.failed(ticket)
+            self.breaker.record_failure(ticket)
         if age != self.age:
             assert self.breaker.state == before
             return
@@ -76,11 +76,11 @@ class BreakerLife(RuleBasedStateMachine):
     @rule(data=st.data())
     def give_up(self, data: st.DataObject) -> None:
         age, ticket = self.take(data)
-        self.breaker.given_up(ticket)
+        self.breaker.record_cancel(ticket)
         if age == self.age:
             self.probes = 0
 
-    @rule(seconds=st.sampled_from([0.125, COOL_SECONDS, LONGEST_COOL]))
+    @rule(seconds=st.sampled_from([0.125, COOL_SECONDS, MAX_COOL_SECONDS]))
     def wait(self, seconds: float) -> None:
         self.now += seconds
 
@@ -92,14 +92,14 @@ class BreakerLife(RuleBasedStateMachine):
     def it_opens_where_half_of_the_last_calls_failed_and_not_before(self) -> None:
         if getattr(self, "outcomes", None) and self.breaker.state == "closed":
             last = self.outcomes[-WINDOW:]
-            assert len(last) < FEWEST or 2 * last.count(False) < len(last) or last[-1]
+            assert len(last) < MIN_CALLS or 2 * last.count(False) < len(last) or last[-1]
 
     @precondition(lambda self: getattr(self, "opened", None) is not None)
     @rule()
     def it_is_tried_again_after_the_longest_pause(self) -> None:
         if self.breaker.state == "open":
-            self.now += LONGEST_COOL
-            ticket = self.breaker.allows()
+            self.now += MAX_COOL_SECONDS
+            ticket = self.breaker.acquire()
             assert ticket
             self.age += 1
             self.calls[self.age] = [ticket]
@@ -112,26 +112,26 @@ TestBreakerLife.settings = settings(max_examples=100, stateful_step_count=40, de
 
 def test_an_upstream_that_fails_every_second_call_opens_it() -> None:
     breaker = Breaker("half", lambda: 0.0)
-    for _ in range(FEWEST):
-        breaker.failed(breaker.allows())
+    for _ in range(MIN_CALLS):
+        breaker.record_failure(breaker.acquire())
         if breaker.state == "open":
             break
-        breaker.succeeded(breaker.allows())
+        breaker.record_success(breaker.acquire())
     assert breaker.state == "open"
 
 
 def test_each_trial_that_fails_is_followed_by_a_longer_pause() -> None:
     now = [0.0]
     breaker = Breaker("again", lambda: now[0])
-    for _ in range(FEWEST):
-        breaker.failed(breaker.allows())
+    for _ in range(MIN_CALLS):
+        breaker.record_failure(breaker.acquire())
     pauses = []
     for _ in range(6):
         start = now[0]
-        while not (ticket := breaker.allows()):
+        while not (ticket := breaker.acquire()):
             now[0] += 0.5
         pauses.append(now[0] - start)
-        breaker.failed(ticket)
+        breaker.record_failure(ticket)
     assert pauses == [2, 4, 8, 16, 30, 30]
 
 

@@ -12,7 +12,7 @@ from mlservice.events import EventLog
 from mlservice.observe import metrics
 from mlservice.owner import RequestCode
 from mlservice.policies import CanaryPolicy
-from mlservice.prediction.batching import Batch, Reply
+from mlservice.prediction.batching import Batch, BatchReply
 from mlservice.prediction.context import RequestContext
 from mlservice.prediction.path import PredictPath
 from mlservice.prediction.pending import Prediction
@@ -31,13 +31,13 @@ class LeavingPool(WorkerPool):
 
     left: Callable[[], None]
 
-    async def predict(self, version: str, batch: Batch) -> Reply:
+    async def predict(self, version: str, batch: Batch) -> BatchReply:
         """See ``WorkerPool``."""
         if version == "canary":
             self.left()
             raise VersionGone("no worker of version canary can predict")
         rows = len(batch.deadlines)
-        return Reply([0.5] * rows, bytes([Status.OK]) * rows, "m")
+        return BatchReply([0.5] * rows, bytes([Status.OK]) * rows, "m")
 
 
 def test_a_request_whose_version_is_gone_is_answered_by_another_one_and_marked() -> None:

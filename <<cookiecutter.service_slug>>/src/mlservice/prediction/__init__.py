@@ -1,1 +1,1 @@
-"""From a request to its answer, whichever way it came in."""
+"""The predict path: from a request to its response, over HTTP or Kafka."""

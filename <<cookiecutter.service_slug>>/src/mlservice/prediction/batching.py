@@ -1,9 +1,10 @@
-"""Turns the requests of one moment into one call of the worker.
+"""Joins requests into batches, because a call for many rows costs little more than one for a row.
 
-There is no waiting window. A batch leaves as soon as the worker can take one, so a lone request
-goes at once and a crowd shares its calls. A request that fails, expires or is abandoned leaves the
-others of its batch alone. A request that would wait longer than its time allows is refused at once,
-so that a crowd gets as many answers as the workers can give instead of none in time.
+There is no waiting window. A batch leaves as soon as a worker can take one, so a lone request
+leaves at once, and many requests share a call. A request that fails, expires or is abandoned does
+not affect the others of its batch. A request that would wait longer than its deadline is refused at
+once. Under overload, the workers then answer as many requests in time as they can, instead of all
+of them too late.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Batch:
 
     @classmethod
     def of(cls, requests: Sequence[Pending]) -> Batch:
-        """The batch of these requests, in their order."""
+        """Make a batch of these requests, in their order."""
         deadlines: list[float] = []
         for pending in requests:
             deadlines += [pending.context.deadline] * pending.row_count
@@ -42,7 +43,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class BatchReply:
     """A worker's reply: a score and a status (``Status``) for each row sent."""
 
     scores: Sequence[float]
@@ -50,7 +51,7 @@ class Reply:
     model_version: str
 
 
-Send = Callable[[Batch], Awaitable[Reply]]
+Send = Callable[[Batch], Awaitable[BatchReply]]
 Scored = Callable[[Sequence[Pending]], None]
 Failed = Callable[[Sequence[Pending], Exception], None]
 
@@ -71,9 +72,9 @@ class Batcher:
         """Send batches by ``send``, then call ``scored`` or ``failed`` with their requests.
 
         ``max_in_flight`` gives the number of batches that may be under way now: 2 for each worker
-        lets it find the next batch when one is done.
+        lets it start the next batch as soon as one is done.
         """
-        # Python 3.11 asks the system for its process id each time that the loop is asked for.
+        # Python 3.11 makes a system call (getpid) for each `get_running_loop`.
         self._loop = asyncio.get_running_loop()
         self._send = send
         self._scored = scored
@@ -84,13 +85,13 @@ class Batcher:
         self._queue: deque[Pending] = deque()
         self._in_flight: set[asyncio.Task[None]] = set()
         self._batch_seconds = 0.0
-        self._planned = False
+        self._scheduled = False
 
     def add(self, requests: Iterable[Pending]) -> None:
-        """Queue requests; those that cannot be answered in time fail with ``Overloaded``."""
+        """Queue requests; a request that cannot be answered in time fails with ``Overloaded``."""
         now = perf_counter()
         for pending in requests:
-            if error := self._overload(pending.context.deadline - now):
+            if error := self._reason_to_refuse(pending.context.deadline - now):
                 pending.finish(error)
                 continue
             pending.entered_at = now
@@ -98,9 +99,9 @@ class Batcher:
         self.wake()
 
     def wake(self) -> None:
-        """Send at the end of this turn of the loop what may be sent then."""
-        if self._queue and not self._planned and len(self._in_flight) < self._max_in_flight():
-            self._planned = True
+        """Send what may be sent, at the end of this turn of the event loop."""
+        if self._queue and not self._scheduled and len(self._in_flight) < self._max_in_flight():
+            self._scheduled = True
             self._loop.call_soon(self._dispatch)
 
     async def drain(self) -> None:
@@ -108,30 +109,30 @@ class Batcher:
         while self._in_flight:
             await asyncio.wait(self._in_flight)
 
-    def _overload(self, left: float) -> Overloaded | None:
-        """Why a request with ``left`` seconds must not wait, None if it may."""
+    def _reason_to_refuse(self, left: float) -> Overloaded | None:
+        """Why a request with ``left`` seconds is refused; None if it may wait."""
         waiting = len(self._queue)
         if not waiting:
             return None
         if waiting >= self._max_queue:
-            return _overloaded(f"{waiting} requests wait already", self._batch_seconds)
+            return _overload_error(f"{waiting} requests wait already", self._batch_seconds)
         flights = len(self._in_flight)
         if flights >= self._max_in_flight():
             wait = self._batch_seconds * (1 + (waiting // self._max_rows + 1) / flights)
             if wait > left:
-                return _overloaded(f"{waiting} requests wait, for {wait:.2g} s more", wait)
+                return _overload_error(f"{waiting} requests wait, for {wait:.2g} s more", wait)
         return None
 
     def _dispatch(self) -> None:
-        self._planned = False
+        self._scheduled = False
         while self._queue and len(self._in_flight) < self._max_in_flight():
-            if requests := self._take():
+            if requests := self._next_requests():
                 task = self._loop.create_task(self._run(Batch.of(requests)))
                 self._in_flight.add(task)
-                task.add_done_callback(self._landed)
+                task.add_done_callback(self._on_batch_done)
 
-    def _take(self) -> list[Pending]:
-        """The next requests whose callers still wait, as many as one message may hold."""
+    def _next_requests(self) -> list[Pending]:
+        """Remove the next requests from the queue, as many as one message may hold."""
         taken: list[Pending] = []
         rows = 0
         queue = self._queue
@@ -146,28 +147,28 @@ class Batcher:
         sent = perf_counter()
         try:
             reply = await self._send(batch)
-            _check(reply, len(batch.deadlines))
-        except Exception as error:  # noqa: BLE001  # every caller must hear of it
+            _check_size(reply, len(batch.deadlines))
+        except Exception as error:  # noqa: BLE001  # every caller must get it
             self._failed(batch.requests, error)
             return
         answered = perf_counter()
         self._batch_seconds += _SMOOTHING * (answered - sent - self._batch_seconds)
         self._scored(_scored_requests(batch.requests, reply, sent, answered))
 
-    def _landed(self, task: asyncio.Task[None]) -> None:
+    def _on_batch_done(self, task: asyncio.Task[None]) -> None:
         self._in_flight.discard(task)
         self._dispatch()
 
 
-def _check(reply: Reply, rows: int) -> None:
+def _check_size(reply: BatchReply, rows: int) -> None:
     if not rows == len(reply.scores) == len(reply.statuses):
         raise PredictionFailed(f"the worker sent {len(reply.scores)} scores for {rows} rows")
 
 
 def _scored_requests(
-    requests: Sequence[Pending], reply: Reply, sent: float, answered: float
+    requests: Sequence[Pending], reply: BatchReply, sent: float, answered: float
 ) -> list[Pending]:
-    """The requests that have scores now; the others are finished with their errors."""
+    """Return the requests that have scores now; finish the others with their errors."""
     scored: list[Pending] = []
     begin = 0
     for pending in requests:
@@ -192,6 +193,6 @@ def _row_error(status: Status, version: str) -> RequestError:
     return PredictionFailed(f"the score of model {version} {reason}")
 
 
-def _overloaded(words: str, seconds: float) -> Overloaded:
+def _overload_error(words: str, seconds: float) -> Overloaded:
     metrics.SHED.inc()
     return Overloaded(words, retry_after=max(1, math.ceil(seconds)))

@@ -1,6 +1,6 @@
-"""What the path knows of a request besides its body: its id, its user and its one deadline.
+"""What the path knows about a request besides its body: its id, its user and its deadline.
 
-Every hop takes the same absolute deadline, so that no hop has to subtract what the others took.
+Every hop gets the same absolute deadline, so none has to subtract the time that others took.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class RequestContext(NamedTuple):
-    """A request's id and user; it ``started`` and must end by ``deadline``, by ``perf_counter``."""
+    """A request's id and user, and its start and deadline in seconds of ``perf_counter``."""
 
     request_id: str
     user: str | None
@@ -19,11 +19,11 @@ class RequestContext(NamedTuple):
 
     @classmethod
     def begin(cls, request_id: str, user: str | None, timeout: float) -> RequestContext:
-        """The context of a request that starts now and may take ``timeout`` seconds."""
+        """Make the context of a request that starts now and may take ``timeout`` seconds."""
         started = perf_counter()
         return cls(request_id, user, started, started + timeout)
 
 
 def milliseconds_left(deadline: float, now: float) -> int:
-    """Whole milliseconds until ``deadline``, 0 if it is over."""
+    """Whole milliseconds until ``deadline``, 0 if it has passed."""
     return max(0, int((deadline - now) * 1000))

@@ -1,8 +1,7 @@
-"""Ends each request at its deadline, with one timer for all of them.
+"""Ends each request at its deadline. One timer serves them all, since a timer each costs more.
 
-The timer is set for the earliest deadline. A request that ends in time only leaves its entry
-behind; entries of ended requests are removed when their deadline passes or when they are most of
-the heap.
+The timer is set for the earliest deadline. A request that ends in time leaves its entry in the
+heap. Such entries are removed when their deadline passes, or when they are most of the heap.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ class Expiry:
     """The deadlines of the requests under way; belongs to one event loop."""
 
     def __init__(self) -> None:
-        """Watch nothing yet."""
+        """Begin without requests."""
         self._loop = asyncio.get_running_loop()
         self._heap: list[tuple[float, int, Pending]] = []
         self._numbers = count()

@@ -1,9 +1,10 @@
-"""The predict path: from a request's bytes to its outcome, whichever way the request came in.
+"""The predict path: from a request's bytes to its outcome, the same over HTTP and Kafka.
 
-The requests of one turn of the event loop go through the stages together, in plain calls: parse,
-contract, version, features, one message for each version, response. A request becomes a task only
-if an upstream must be asked for it; then it joins the turn in which it is complete. Each stage has
-its time in the metrics, and each prediction becomes an event.
+A task and a future for each request cost more than all its stages. So the requests of one turn of
+the event loop go through the stages together, in plain calls: parse, check the contract, choose the
+version, compute the features, send one batch for each version, respond. A request becomes a task
+only if an upstream must be asked. It then joins the turn in which its answers are complete. Each
+stage has its time in the metrics, and each prediction becomes an event.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ log = logging.getLogger("mlservice.prediction")
 
 
 class PredictPath:
-    """Answers requests; belongs to one event loop, from ``open`` on."""
+    """Answers requests; belongs to one event loop after ``open``."""
 
     def __init__(
         self,
@@ -54,7 +55,7 @@ class PredictPath:
         enrichment: Enrichment,
         events: EventLog,
     ) -> None:
-        """Join the owner's code, the contracts of request and response, and the other parts."""
+        """Join the owner's code, the contracts (request, response) and the other parts."""
         self._settings = settings
         self._code = code
         self._request, self._response = contracts
@@ -66,29 +67,29 @@ class PredictPath:
         self._packer = RowPacker(len(code.names))
         self._batchers: dict[str, Batcher] = {}
         self._arrived: list[Pending] = []
-        self._complete: list[Pending] = []
+        self._enriched: list[Pending] = []
         self._enriching: set[asyncio.Task[None]] = set()
-        self._planned = False
+        self._scheduled = False
 
     def open(self) -> None:
-        """Belong to the running event loop from now on."""
+        """Bind the path to the running event loop."""
         self._loop = asyncio.get_running_loop()
         self._expiry = Expiry()
         self._workers.on_change(self._count_workers)
 
     @property
     def unavailable_reason(self) -> str | None:
-        """Why no request can be answered, None if requests can."""
+        """Why no request can be answered; None if requests can."""
         return self._workers.unavailable_reason or self._router.unavailable_reason
 
     def submit(self, pending: Pending) -> None:
-        """Take a request; its outcome comes by its callback."""
+        """Accept a request; its callback gets the outcome."""
         self._expiry.watch(pending)
         self._arrived.append(pending)
-        self._plan()
+        self._schedule()
 
     async def predict(self, body: bytes, context: RequestContext) -> Prediction:
-        """The prediction for one request; raises ``RequestError``. A cancel abandons it."""
+        """Predict for one request; raises ``RequestError``. A cancel abandons the request."""
         outcome: asyncio.Future[Outcome] = self._loop.create_future()
         pending = Pending(body, context, partial(_set_unless_done, outcome))
         self.submit(pending)
@@ -109,19 +110,19 @@ class PredictPath:
             task.cancel()
         self._expiry.close()
 
-    def _plan(self) -> None:
-        if not self._planned:
-            self._planned = True
-            self._loop.call_soon(self._turn)
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._run_stages)
 
-    def _turn(self) -> None:
-        """Take the requests of this turn through the stages up to their batches."""
-        self._planned = False
+    def _run_stages(self) -> None:
+        """Run the stages for the requests of this turn, up to their batches."""
+        self._scheduled = False
         arrived, self._arrived = self._arrived, []
-        complete, self._complete = self._complete, []
-        accepted = _through(self._accept, arrived)
-        complete += self._enrich(accepted) if self._enrichment.any else accepted
-        ready = _through(self._compute_rows, complete)
+        complete, self._enriched = self._enriched, []
+        accepted = _run_stage(self._accept, arrived)
+        complete += self._enrich(accepted) if self._enrichment.has_upstreams else accepted
+        ready = _run_stage(self._compute_rows, complete)
         for version, group in _by_version(ready).items():
             self._batcher(version).add(group)
 
@@ -133,15 +134,15 @@ class PredictPath:
         pending.validated_at = perf_counter()
 
     def _enrich(self, accepted: Sequence[Pending]) -> list[Pending]:
-        """The requests whose upstreams' answers are known; the others become tasks."""
+        """Return the requests whose upstream answers are known; the others become tasks."""
         known = []
-        for pending, lookup in _with_results(self._look_up, accepted):
+        for pending, lookup in _run_stage_with_results(self._look_up, accepted):
             if lookup.unknown:
                 task = self._loop.create_task(self._ask_upstreams(pending, lookup))
                 self._enriching.add(task)
                 task.add_done_callback(self._enriching.discard)
             else:
-                _complete(pending, lookup)
+                _add_answers(pending, lookup)
                 known.append(pending)
         return known
 
@@ -151,12 +152,12 @@ class PredictPath:
     async def _ask_upstreams(self, pending: Pending, lookup: Lookup) -> None:
         try:
             await self._enrichment.ask(lookup, pending.deadline)
-            _complete(pending, lookup)
-        except Exception as error:  # noqa: BLE001  # the caller must hear of it
+            _add_answers(pending, lookup)
+        except Exception as error:  # noqa: BLE001  # the caller must get it
             pending.finish(_as_request_error(error, pending))
         else:
-            self._complete.append(pending)
-            self._plan()
+            self._enriched.append(pending)
+            self._schedule()
 
     def _compute_rows(self, pending: Pending) -> None:
         stages.compute_rows(pending, self._toggles, self._code, self._packer)
@@ -175,8 +176,8 @@ class PredictPath:
         return found
 
     def _respond(self, scored: Sequence[Pending]) -> None:
-        """Make the responses of a batch."""
-        finished = _with_results(self._make_response, scored)
+        """Finish the scored requests with their responses."""
+        finished = _run_stage_with_results(self._make_response, scored)
         _count([pending.choice for pending, _ in finished])
         _observe([prediction.stages for _, (prediction, _) in finished])
         for pending, (prediction, content) in finished:
@@ -188,7 +189,7 @@ class PredictPath:
         return stages.make_response(pending, self._code, self._response, perf_counter)
 
     def _fail(self, requests: Sequence[Pending], error: Exception) -> None:
-        """Give the requests of a failed batch another version, or the error."""
+        """Choose another version for the requests of a failed batch, or finish them."""
         again: list[Pending] = []
         for pending in requests:
             if isinstance(error, VersionGone) and not pending.reassigned and not pending.done:
@@ -196,13 +197,13 @@ class PredictPath:
                 again.append(pending)
             else:
                 pending.finish(_as_request_error(error, pending))
-        chosen = _through(partial(stages.choose_version, router=self._router), again)
+        chosen = _run_stage(partial(stages.choose_version, router=self._router), again)
         for version, group in _by_version(chosen).items():
             self._batcher(version).add(group)
 
     def _event(self, pending: Pending, prediction: Prediction, content: object) -> PredictionEvent:
         context, choice = pending.context, pending.choice
-        return PredictionEvent(  # by position: names would double the cost of making it
+        return PredictionEvent(  # by position, because names would double the cost
             time.time(),
             context.request_id,
             context.user,
@@ -225,7 +226,7 @@ class PredictPath:
 
 
 def _count(choices: Sequence[Choice]) -> None:
-    """Count the answers of a batch by version."""
+    """Count the responses of a batch by version."""
     for (version, assigned), number in Counter((c.version, c.assigned) for c in choices).items():
         metrics.VERSION_REQUESTS.counts[version,] += number
         if version != assigned:
@@ -233,27 +234,27 @@ def _count(choices: Sequence[Choice]) -> None:
 
 
 def _observe(times: Sequence[StageTimes]) -> None:
-    """Put the times of a batch's stages into the metrics."""
+    """Record the stage times of a batch in the metrics."""
     for stage, amounts in zip(StageTimes._fields, zip(*times, strict=True), strict=False):
         measured = [amount for amount in amounts if amount is not None]
         if measured:
             metrics.STAGE_SECONDS.observe_many((stage,), measured)
 
 
-def _complete(pending: Pending, lookup: Lookup) -> None:
+def _add_answers(pending: Pending, lookup: Lookup) -> None:
     pending.message, pending.fallbacks = lookup.merged()
     pending.enriched_at = perf_counter()
 
 
-def _through(stage: Callable[[Pending], None], requests: Sequence[Pending]) -> list[Pending]:
-    """Run a stage for each request; returns those that go on, the others are finished."""
-    return [pending for pending, _ in _with_results(stage, requests)]
+def _run_stage(stage: Callable[[Pending], None], requests: Sequence[Pending]) -> list[Pending]:
+    """Run a stage for each request; returns those that passed, the others are finished."""
+    return [pending for pending, _ in _run_stage_with_results(stage, requests)]
 
 
-def _with_results(
+def _run_stage_with_results(
     stage: Callable[[Pending], T], requests: Sequence[Pending]
 ) -> list[tuple[Pending, T]]:
-    """Run a stage for each request; returns those that go on, with the stage's results."""
+    """Run a stage for each request; returns those that passed, with the stage's results."""
     passed = []
     for pending in requests:
         if pending.done:
@@ -266,7 +267,7 @@ def _with_results(
 
 
 def _as_request_error(error: Exception, pending: Pending) -> RequestError:
-    """``error`` if it is for the caller, else the error that hides it; the log gets it."""
+    """Return ``error`` if callers may see it; else log it and return an ``InternalError``."""
     if isinstance(error, RequestError):
         return error
     log.error("request %s failed", pending.context.request_id, exc_info=error)

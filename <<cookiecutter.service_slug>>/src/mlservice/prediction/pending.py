@@ -1,7 +1,7 @@
-"""The record of one request on its way through the path.
+"""The record of one request that has no outcome yet.
 
-It is a plain record that the stages fill, since a task and a future for each request cost more
-than the stages themselves. Whoever hands a request in learns of its end by a callback.
+The stages fill this plain record, because a task and a future for each request cost more than the
+stages. A callback gets the outcome.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class StageTimes(NamedTuple):
     respond: float
 
     def by_name(self) -> dict[str, float]:
-        """The times of the stages that there were, by their names."""
+        """The times of the stages that ran, by name."""
         return {name: time for name, time in self._asdict().items() if time is not None}
 
 
@@ -37,7 +37,7 @@ class Prediction(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """The scores of a request's rows and their model, and when the batch left and was answered."""
+    """The scores of a request's rows, their model, and when its batch was sent and answered."""
 
     values: Sequence[float]
     model_version: str
@@ -70,14 +70,14 @@ class Pending:
     )
 
     choice: Choice
-    """Its version, from the stage that chooses it on."""
+    """The version that shall answer; set by the stage that chooses it."""
     scores: Scores
-    """From the worker's reply on."""
+    """Set when the worker has replied."""
 
     def __init__(
         self, body: bytes, context: RequestContext, on_done: Callable[[Outcome], None]
     ) -> None:
-        """``on_done`` is called once, with the outcome, unless the request is abandoned."""
+        """Call ``on_done`` once with the outcome, unless the request is abandoned."""
         self.body = body
         self.context = context
         self.on_done = on_done
@@ -94,17 +94,17 @@ class Pending:
 
     @property
     def deadline(self) -> float:
-        """When its time is over, by ``perf_counter``."""
+        """The deadline, in seconds of ``perf_counter``."""
         return self.context.deadline
 
     def finish(self, outcome: Outcome) -> None:
-        """Give it its outcome; a second one changes nothing."""
+        """Set the outcome; a second one is ignored."""
         if not self.done:
             self._release()
             self.on_done(outcome)
 
     def abandon(self) -> None:
-        """Its caller has left: the stages that are still ahead skip it."""
+        """Mark the request as left by its caller, so that the remaining stages skip it."""
         self._release()
 
     def _release(self) -> None:

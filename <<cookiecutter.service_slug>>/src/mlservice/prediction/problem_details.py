@@ -1,6 +1,6 @@
-"""Errors as callers see them: problem details (RFC 9457), never anything internal.
+"""Errors as callers see them: problem details (RFC 9457), without internal details.
 
-Both transports send this body. Which status an error has is the transport's own decision.
+Both transports send this body. Each transport chooses the status.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def problem_details(error: RequestError, status: int, request_id: str) -> bytes:
     }
     try:
         return orjson.dumps(body)
-    except orjson.JSONEncodeError:  # the owner's code may show any value
+    except orjson.JSONEncodeError:  # the owner's code may name any value
         faults = [
             {"field": _utf8(fault.field), "value": ascii(fault.value), "rule": _utf8(fault.rule)}
             for fault in error.faults

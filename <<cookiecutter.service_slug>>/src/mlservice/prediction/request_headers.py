@@ -1,4 +1,4 @@
-"""What the headers of a request say: who asks, under which name, and how long it may take."""
+"""Reads a request's headers (id, user, timeout), in the same way over HTTP and Kafka."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mlservice.errors import Fault, InvalidHeader
 REQUEST_ID = "[A-Za-z0-9_.:-]{1,64}"
 MAX_TIMEOUT_MS = 600_000
 MAX_USER_BYTES = 256
-# As the OpenAPI document shows them.
+# The descriptions in the OpenAPI document.
 HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
     "X-Request-Id": (
-        f"Comes back in the answer and in the log; one that is not like {REQUEST_ID} is replaced",
+        f"Returned in the response and logged; replaced if it does not match {REQUEST_ID}",
         {"type": "string"},
     ),
     "X-User-Id": (
-        "Who asks: the same user gets the same variants",
+        "The user: the same user gets the same variants",
         {"type": "string", "minLength": 1, "maxLength": MAX_USER_BYTES},
     ),
     "X-Request-Timeout-Ms": (
@@ -28,7 +28,7 @@ HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
         {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS},
     ),
     "X-Debug-Timing": (
-        "With any value, the answer tells by Server-Timing what took how long",
+        "With any value, the response has a Server-Timing header with the time of each stage",
         {"type": "string"},
     ),
 }
@@ -38,18 +38,18 @@ _REQUEST_ID = re.compile(REQUEST_ID.encode())
 
 
 def request_id(headers: Mapping[bytes, bytes]) -> str:
-    """``X-Request-Id`` where it can be used, else a new one that no other process makes."""
+    """``X-Request-Id`` if it can be used, else a new id that no other process makes."""
     return usable_id(headers) or f"{_PROCESS}{next(_NUMBERS):08x}"
 
 
 def usable_id(headers: Mapping[bytes, bytes]) -> str | None:
-    """``X-Request-Id``, None where there is none or none that can be used."""
+    """``X-Request-Id``; None if it is missing or cannot be used."""
     given = headers.get(b"x-request-id")
     return given.decode() if given and _REQUEST_ID.fullmatch(given) else None
 
 
 def user(headers: Mapping[bytes, bytes]) -> str | None:
-    """``X-User-Id``, None where there is none; raises ``InvalidHeader`` for what is no id."""
+    """``X-User-Id``, None if it is missing; raises ``InvalidHeader`` if it cannot be used."""
     given = headers.get(b"x-user-id")
     if given is None:
         return None
@@ -64,14 +64,17 @@ def user(headers: Mapping[bytes, bytes]) -> str | None:
 
 
 def timeout(headers: Mapping[bytes, bytes], default: float) -> float:
-    """Seconds that the request may take: ``X-Request-Timeout-Ms``, or ``default``."""
-    wish = headers.get(b"x-request-timeout-ms")
-    if wish is None:
+    """Seconds that the request may take: ``X-Request-Timeout-Ms``, or ``default``.
+
+    Raises ``InvalidHeader`` if the header is not a number of milliseconds in range.
+    """
+    given = headers.get(b"x-request-timeout-ms")
+    if given is None:
         return default
-    if not (wish.isdigit() and len(wish) < 9 and 1 <= int(wish) <= MAX_TIMEOUT_MS):
+    if not (given.isdigit() and len(given) < 9 and 1 <= int(given) <= MAX_TIMEOUT_MS):
         rule = f"give whole milliseconds from 1 to {MAX_TIMEOUT_MS}"
-        raise _invalid("X-Request-Timeout-Ms", wish, rule)
-    return int(wish) / 1000
+        raise _invalid("X-Request-Timeout-Ms", given, rule)
+    return int(given) / 1000
 
 
 def _invalid(name: str, value: bytes, rule: str) -> InvalidHeader:

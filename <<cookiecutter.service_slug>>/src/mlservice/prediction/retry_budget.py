@@ -1,7 +1,7 @@
-"""A budget for retries: they may be a tenth of the calls, and a few where there are not many.
+"""Limits retries to a tenth of the calls, and allows a few if there are not many calls.
 
-Without one, every caller's second try doubles the load of a service just when it is in trouble,
-and keeps it there (Google's SRE book, chapter 22, "Retries").
+Without a budget, retries double the load of a service just when it fails, and keep it failing
+(Google's SRE book, chapter 22, "Retries").
 """
 
 from __future__ import annotations
@@ -11,29 +11,29 @@ from collections.abc import Callable
 
 from mlservice.observe import metrics
 
-_SHARE = 0.1
-_A_SECOND = 2.0
-_MOST = 20.0
+_RETRIES_PER_CALL = 0.1
+_SAVED_PER_SECOND = 2.0
+_MAX_SAVED = 20.0
 
 
 class RetryBudget:
-    """Retries that may be made just now; ``of`` names it in the metrics."""
+    """The retries that may be made now; ``of`` names the budget in the metrics."""
 
     def __init__(self, of: str, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin with all that can be saved up."""
+        """Begin with a full budget."""
         self._refused = metrics.RETRIES_REFUSED.labels(of)
         self._clock = clock
         self._at = clock()
-        self._left = _MOST
+        self._left = _MAX_SAVED
 
     def earn(self) -> None:
-        """Note a call, of which a tenth is earned."""
-        self._left = min(_MOST, self._left + _SHARE)
+        """Add a tenth of a retry for one call."""
+        self._left = min(_MAX_SAVED, self._left + _RETRIES_PER_CALL)
 
     def spend(self) -> bool:
-        """Whether a retry may be made; it is taken off."""
+        """Take one retry from the budget; returns False if there is none."""
         now = self._clock()
-        self._left = min(_MOST, self._left + (now - self._at) * _A_SECOND)
+        self._left = min(_MAX_SAVED, self._left + (now - self._at) * _SAVED_PER_SECOND)
         self._at = now
         if self._left < 1:
             self._refused.inc()

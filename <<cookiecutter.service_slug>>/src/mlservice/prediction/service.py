@@ -1,8 +1,7 @@
-"""Joins the parts that turn a request into a prediction, for every transport.
+"""Creates the parts of the predict path and joins them, for every transport.
 
-This is the only place that makes these parts, and the only one that follows the live file for
-them. HTTP and the queue differ in how they read a request and write its outcome, and in nothing
-else.
+Only this module creates these parts and applies the live file to them. HTTP and the queue differ
+only in how they read a request and write its outcome.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from mlservice.toggles import Toggles
 
 
 class PredictService:
-    """The predict path of one process; belongs to one event loop, from ``open`` on."""
+    """The predict path of one process; belongs to one event loop after ``open``."""
 
     def __init__(self, settings: Settings) -> None:
         """Load the owner's code and the contracts; raises their errors at once."""
@@ -54,39 +53,41 @@ class PredictService:
             enrichment=self._enrichment,
             events=self.events,
         )
-        self._unlisted: tuple[ListedWorker, ...] = (ListedWorker(address=settings.gateway.worker),)
-        self._following: list[asyncio.Task[None]] = []
+        self._settings_workers: tuple[ListedWorker, ...] = (
+            ListedWorker(address=settings.gateway.worker),
+        )
+        self._tasks: list[asyncio.Task[None]] = []
         if self._live is not None:
             self._live.subscribe(self._apply)
 
     @property
     def unavailable_reason(self) -> str | None:
-        """Why no request can be answered, None if requests can."""
+        """Why no request can be answered; None if requests can."""
         return self.path.unavailable_reason
 
     def on_live(self, apply: Callable[[Live], None]) -> None:
-        """Call ``apply`` with each new live file as well, if there is a live file."""
+        """Also call ``apply`` with each new content of the live file, if there is one."""
         if self._live is not None:
             self._live.subscribe(apply)
 
     def reload_soon(self) -> None:
-        """Look at the live file now; safe in a signal handler."""
+        """Read the live file now; safe in a signal handler."""
         if self._live is not None:
             self._live.look_soon()
 
     def open(self) -> None:
-        """Connect to the workers, and follow the live file from now on if there is one."""
+        """Connect to the workers, and follow the live file if there is one."""
         self.path.open()
         if self._live is None:
-            self._workers.apply(self._unlisted)
+            self._workers.apply(self._settings_workers)
             return
         for run in (self._live.run, self._statistics.run):
-            self._following.append(asyncio.create_task(run()))
+            self._tasks.append(asyncio.create_task(run()))
 
     async def close(self) -> None:
-        """Answer what was sent, then close all connections and files."""
+        """Finish the batches that were sent, then close all connections and files."""
         await self.path.close()
-        for task in self._following:
+        for task in self._tasks:
             task.cancel()
         await self._enrichment.close()
         await self._workers.close()
@@ -94,11 +95,11 @@ class PredictService:
         self.events.close()
 
     def _apply(self, live: Live) -> None:
-        """Do as the live file says."""
+        """Apply a new content of the live file to all parts."""
         if live.workers is not None:
-            self._unlisted = ()  # the settings' worker is for live files that never list one
+            self._settings_workers = ()  # `[gateway] worker` is only for live files without a list
         self._router.apply(live.routing)
         self._statistics.apply(live.routing)
         self._toggles.apply(live.toggles)
         self._enrichment.apply(live.upstreams)
-        self._workers.apply(self._unlisted if live.workers is None else live.workers)
+        self._workers.apply(self._settings_workers if live.workers is None else live.workers)

@@ -1,7 +1,7 @@
 """The stages of a prediction, each a plain function on one request's record.
 
-A stage raises a ``RequestError`` if the request cannot go on. None of them waits for anything, so
-the path runs a stage for all requests of one turn of the event loop.
+A stage raises a ``RequestError`` if the request must fail. No stage waits, so the path can run each
+one for all requests of a turn of the event loop.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = logging.getLogger("mlservice.prediction")
 
 
 def parse_request(pending: Pending, contract: Contract) -> None:
-    """Decode the body and check it against the contract of requests."""
+    """Decode the body and check it; raises ``NotJson``, ``RepeatedKey`` or ``BrokenContract``."""
     message = parse(pending.body)
     if faults := contract.faults(message):
         raise BrokenContract(faults)
@@ -32,14 +32,17 @@ def parse_request(pending: Pending, contract: Contract) -> None:
 
 
 def choose_version(pending: Pending, router: Router) -> None:
-    """Choose the version that answers; raises ``Unavailable`` if none can."""
+    """Choose the version by user or request id; raises ``Unavailable`` if none can answer."""
     context = pending.context
     user = context.user if context.user and router.sticky else context.request_id
     pending.choice = router.choose(user)
 
 
 def compute_rows(pending: Pending, toggles: Toggles, code: RequestCode, packer: RowPacker) -> None:
-    """Compute the features by the owner's code and pack them for the worker."""
+    """Compute the features by the owner's code and pack them for the worker.
+
+    Raises what the owner's code raises, and ``ValueError`` for a wrong number of features.
+    """
     context = pending.context
     pending.toggles = ToggleContext(toggles, context.user, context.request_id, pending.message)
     token = CURRENT_TOGGLES.set(pending.toggles)
@@ -52,7 +55,11 @@ def compute_rows(pending: Pending, toggles: Toggles, code: RequestCode, packer: 
 def make_response(
     pending: Pending, code: RequestCode, contract: Contract, clock: Callable[[], float]
 ) -> tuple[Prediction, object]:
-    """The prediction, and what the owner's code made of the score; checks the response."""
+    """Return the prediction, and the owner's part of its response.
+
+    Raises ``InvalidResponse`` if the response breaks its contract, and what the owner's code
+    raises.
+    """
     began = clock()
     token = CURRENT_TOGGLES.set(pending.toggles)
     try:

@@ -20,7 +20,7 @@ from pact import Pact, match
 from mlservice.contracts import Contract
 from mlservice.errors import ContractError
 from mlservice.owner import Upstream
-from mlservice.prediction.upstreams.client import Found, UpstreamClient, key_of
+from mlservice.prediction.upstreams.client import UpstreamAnswer, UpstreamClient, key_of
 
 KNOWN = "the answer is known"
 _PATIENT_MS = 10_000
@@ -118,13 +118,13 @@ def _write(consumer: str, provider: str, examples: Sequence[Example], folder: Pa
     return folder / f"{consumer}-{provider}.json"
 
 
-async def _ask(given: Example, url: str) -> Found:
+async def _ask(given: Example, url: str) -> UpstreamAnswer:
     # The upstream's time limit is not under test, and the test's machine may be slow.
     patient = replace(given.upstream, timeout_ms=_PATIENT_MS)
     client = UpstreamClient(patient, given.contract)
     client.apply((url,))
     async with aiohttp.ClientSession() as session:
-        return await client.find(session, key_of(given.query), _PATIENT_MS / 1000)
+        return await client.fetch(session, key_of(given.query), _PATIENT_MS / 1000)
 
 
 def _alike(schema: Any, value: Any) -> Any:

@@ -1,1 +1,1 @@
-"""What other services know about a request: calls, caches, breakers and fallbacks."""
+"""Adds to a request what other services know: calls, caches, breakers and fallbacks."""

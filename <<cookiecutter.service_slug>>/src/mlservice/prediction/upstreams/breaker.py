@@ -1,8 +1,8 @@
-"""A circuit breaker: asks no more of an upstream that fails, until one call has tried it again.
+"""A circuit breaker: stops calls to an upstream that fails, until one trial call succeeds.
 
-It opens where half of the last calls failed, since an upstream that fails every second call
-never fails often in a row; what libraries offer counts failures in a row, follows the wall clock
-and lets everybody try at once when it half opens. (Nygard, "Release It!", chapter 5.)
+It opens if half of the last calls failed, because an upstream that fails every second call rarely
+fails often in a row. The breakers of libraries count failures in a row, use the wall clock, and let
+all callers try at once when half open. (Nygard, "Release It!", chapter 5.)
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from mlservice.observe import metrics
 
 State = Literal["closed", "half-open", "open"]
 WINDOW = 20
-FEWEST = 5
+MIN_CALLS = 5
 COOL_SECONDS = 2.0
-LONGEST_COOL = 30.0
+MAX_COOL_SECONDS = 30.0
 _LEVELS: dict[State, int] = {"closed": 0, "half-open": 1, "open": 2}
 log = logging.getLogger("mlservice.gateway")
 
@@ -27,9 +27,9 @@ log = logging.getLogger("mlservice.gateway")
 class Breaker:
     """The breaker of one upstream.
 
-    Ask ``allows``; with the ticket that it gives say ``succeeded``, ``failed``, or ``given_up``
-    where the call came to no end. What comes of a call from before the breaker changed is not
-    counted.
+    ``acquire`` returns a ticket. Report the call's result with that ticket: ``record_success``,
+    ``record_failure``, or ``record_cancel`` if the call did not end. A result is ignored if the
+    breaker has changed its state since it gave the ticket.
     """
 
     def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -37,7 +37,7 @@ class Breaker:
         self._name = name
         self._clock = clock
         self._failures: deque[bool] = deque(maxlen=WINDOW)
-        self._cool = COOL_SECONDS
+        self._cool_seconds = COOL_SECONDS
         self._opened = 0.0
         self._trying = False
         self._ticket = 1
@@ -45,50 +45,50 @@ class Breaker:
         self._gauge = metrics.BREAKER.labels(name)
         self._opens = metrics.BREAKER_OPENS.labels(name)
 
-    def allows(self) -> int:
-        """A ticket for a call that may be made now, else 0."""
-        if self.state == "open" and self._clock() - self._opened >= self._cool:
-            self._become("half-open")
+    def acquire(self) -> int:
+        """Return a ticket for a call that may be made now, else 0."""
+        if self.state == "open" and self._clock() - self._opened >= self._cool_seconds:
+            self._set_state("half-open")
             self._trying = False
         if self.state == "half-open" and not self._trying:
             self._trying = True
             return self._ticket
         return self._ticket if self.state == "closed" else 0
 
-    def succeeded(self, ticket: int) -> None:
-        """A call was answered well."""
+    def record_success(self, ticket: int) -> None:
+        """Record a call with a usable answer."""
         if ticket != self._ticket:
             return
         if self.state == "half-open":
             self._failures.clear()
-            self._cool = COOL_SECONDS
-            self._become("closed")
+            self._cool_seconds = COOL_SECONDS
+            self._set_state("closed")
         else:
             self._failures.append(False)
 
-    def failed(self, ticket: int) -> None:
-        """A call was not answered, too late, or with what its schema does not allow."""
+    def record_failure(self, ticket: int) -> None:
+        """Record a call with no answer, a late one, or one that breaks its schema."""
         if ticket != self._ticket:
             return
         if self.state == "half-open":
-            self._cool = min(2 * self._cool, LONGEST_COOL)
+            self._cool_seconds = min(2 * self._cool_seconds, MAX_COOL_SECONDS)
             self._open()
         else:
             self._failures.append(True)
-            if len(self._failures) >= FEWEST and 2 * sum(self._failures) >= len(self._failures):
+            if len(self._failures) >= MIN_CALLS and 2 * sum(self._failures) >= len(self._failures):
                 self._open()
 
-    def given_up(self, ticket: int) -> None:
-        """A call was cancelled: nothing is known from it, and another one may try."""
+    def record_cancel(self, ticket: int) -> None:
+        """Record a cancelled call: it tells nothing, so another call may try."""
         if ticket == self._ticket:
             self._trying = False
 
     def _open(self) -> None:
         self._opened = self._clock()
         self._opens.inc()
-        self._become("open")
+        self._set_state("open")
 
-    def _become(self, state: State) -> None:
+    def _set_state(self, state: State) -> None:
         level = logging.WARNING if state == "open" else logging.INFO
         log.log(level, "the breaker of upstream %s is %s", self._name, state)
         self.state = state

@@ -1,9 +1,9 @@
-"""Asks one upstream for what a request lacks, and never lets it hurt the request.
+"""Asks one upstream for what a request lacks, so that its failures never fail the request.
 
-Every call has a time limit, a breaker and a budget for its one retry; an answer that breaks the
-schema counts as a failure. Answers are kept for as long as the owner allows, and requests that
-want the same thing at the same moment share one call. Whatever goes wrong, the fallback stands in
-and the reason is counted.
+Every call has a timeout, a breaker, and a budget for its one retry. An answer that breaks the
+schema counts as a failure. Answers are cached for as long as the owner allows, and equal queries at
+the same moment share one call. If a call fails, the owner's fallback is used and the reason is
+counted.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from mlservice.owner import Upstream
 from mlservice.prediction.retry_budget import RetryBudget
 from mlservice.prediction.upstreams.breaker import Breaker
 
-_TRIES = 2
-_LONGEST_PAUSE = 0.05
-_LARGEST_ANSWER = 1_000_000
-_MOST_KEPT = 10_000
-_BUSY = frozenset({429, 502, 503, 504})
-_NOTHING_KNOWN = 404
+_MAX_TRIES = 2
+_MAX_PAUSE_SECONDS = 0.05
+_MAX_ANSWER_BYTES = 1_000_000
+_MAX_CACHED = 10_000
+_RETRY_STATUSES = frozenset({429, 502, 503, 504})
+_NOT_FOUND = 404
 log = logging.getLogger("mlservice.gateway")
 Query = tuple[tuple[str, str], ...]
 """A query's parameters, in an order that makes equal queries equal keys."""
 
 
 class _Failed(Exception):
-    """The upstream gave no answer that can be used; ``again`` where another try may help."""
+    """The upstream gave no usable answer; ``again`` is True if a retry may help."""
 
     def __init__(self, reason: str, words: str, *, again: bool = False) -> None:
         super().__init__(words)
@@ -44,109 +44,111 @@ class _Failed(Exception):
         self.again = again
 
 
-class Found(NamedTuple):
-    """What stands for an upstream's answer, and why the fallback does; None where it does not."""
+class UpstreamAnswer(NamedTuple):
+    """An upstream's answer, or its fallback; ``fallback`` is then the reason, else None."""
 
     value: Any
     fallback: str | None = None
 
 
 class UpstreamClient:
-    """One upstream of the owner's; belongs to one event loop."""
+    """The client of one upstream; belongs to one event loop."""
 
     def __init__(self, upstream: Upstream, contract: Contract) -> None:
-        """Check answers by ``contract``."""
+        """Check answers against ``contract``."""
         self.upstream = upstream
         self._contract = contract
         self._breaker = Breaker(upstream.name)
         self._budget = RetryBudget(upstream.name)
-        self._kept: dict[Query, tuple[float, Any]] = {}
-        self._flights: dict[Query, asyncio.Task[Any]] = {}
+        self._cached: dict[Query, tuple[float, Any]] = {}
+        self._calls: dict[Query, asyncio.Task[Any]] = {}
         self._bases: tuple[str, ...] = ()
-        self._turn = 0
-        self._said = ""
+        self._next_base = 0
+        self._logged_reason = ""
 
     def apply(self, bases: tuple[str, ...]) -> None:
-        """Ask at these base URLs in turn from now on."""
+        """Use these base URLs in turn for new calls."""
         self._bases = bases
 
-    def kept(self, key: Query) -> Found | None:
-        """The answer that is kept for ``key``, None where it must be asked for."""
-        kept = self._kept.get(key)
-        if kept is None or kept[0] <= monotonic():
+    def cached(self, key: Query) -> UpstreamAnswer | None:
+        """The cached answer for ``key``, None if the upstream must be asked."""
+        cached = self._cached.get(key)
+        if cached is None or cached[0] <= monotonic():
             return None
         self._count("cache")
-        return Found(kept[1])
+        return UpstreamAnswer(cached[1])
 
-    async def find(self, session: aiohttp.ClientSession, key: Query, left: float) -> Found:
-        """The answer to ``key``, or the fallback where there is none in ``left`` seconds."""
-        flight = self._flights.get(key)
+    async def fetch(
+        self, session: aiohttp.ClientSession, key: Query, left: float
+    ) -> UpstreamAnswer:
+        """The answer to ``key``, or the fallback if there is none within ``left`` seconds."""
+        call = self._calls.get(key)
         try:
-            if flight is None:
-                flight = self._start(session, key)
+            if call is None:
+                call = self._start(session, key)
                 self._count("call")
             else:
                 self._count("shared")
             async with asyncio.timeout(left):
-                return Found(await asyncio.shield(flight))
+                return UpstreamAnswer(await asyncio.shield(call))
         except _Failed as error:
-            return self._stand_in(error.reason, str(error))
+            return self._fallback(error.reason, str(error))
         except TimeoutError:
-            return self._stand_in("late", "the request could not wait any longer")
+            return self._fallback("late", "the request could not wait any longer")
 
     def _start(self, session: aiohttp.ClientSession, key: Query) -> asyncio.Task[Any]:
         if not self._bases:
-            raise _Failed("unknown", "no URL of it is known: name it in the live file (upstreams)")
-        ticket = self._breaker.allows()
+            raise _Failed("unknown", "no URL is known: add one to 'upstreams' in the live file")
+        ticket = self._breaker.acquire()
         if not ticket:
             raise _Failed("open", "its breaker is open")
-        flight = asyncio.create_task(self._call(session, key))
-        self._flights[key] = flight
-        flight.add_done_callback(lambda done: self._landed(key, done, ticket))
-        return flight
+        call = asyncio.create_task(self._call_with_retry(session, key))
+        self._calls[key] = call
+        call.add_done_callback(lambda done: self._on_call_done(key, done, ticket))
+        return call
 
-    def _landed(self, key: Query, flight: asyncio.Task[Any], ticket: int) -> None:
-        self._flights.pop(key, None)
-        if flight.cancelled():
-            self._breaker.given_up(ticket)
+    def _on_call_done(self, key: Query, call: asyncio.Task[Any], ticket: int) -> None:
+        self._calls.pop(key, None)
+        if call.cancelled():
+            self._breaker.record_cancel(ticket)
             return
-        error = flight.exception()
+        error = call.exception()
         if error is None and self.upstream.max_age_s:
-            self._keep(key, flight.result())
+            self._cache(key, call.result())
         if error is None or (isinstance(error, _Failed) and error.reason == "missing"):
-            self._breaker.succeeded(ticket)
-            self._said = ""
+            self._breaker.record_success(ticket)
+            self._logged_reason = ""
         else:
-            self._breaker.failed(ticket)
+            self._breaker.record_failure(ticket)
 
-    def _keep(self, key: Query, answer: Any) -> None:
-        self._kept.pop(key, None)
-        if len(self._kept) >= _MOST_KEPT:
-            del self._kept[next(iter(self._kept))]  # the oldest
-        self._kept[key] = (monotonic() + self.upstream.max_age_s, answer)
+    def _cache(self, key: Query, answer: Any) -> None:
+        self._cached.pop(key, None)
+        if len(self._cached) >= _MAX_CACHED:
+            del self._cached[next(iter(self._cached))]  # the oldest
+        self._cached[key] = (monotonic() + self.upstream.max_age_s, answer)
 
-    async def _call(self, session: aiohttp.ClientSession, key: Query) -> Any:
-        """One call with its retry, all within the upstream's own time."""
+    async def _call_with_retry(self, session: aiohttp.ClientSession, key: Query) -> Any:
+        """Call the upstream, with one retry, within its ``timeout_ms``."""
         self._budget.earn()
         try:
             async with asyncio.timeout(self.upstream.timeout_ms / 1000):
-                for again in range(_TRIES):
+                for again in range(_MAX_TRIES):
                     try:
-                        return await self._ask(session, key)
+                        return await self._get(session, key)
                     except _Failed as error:
-                        last = again == _TRIES - 1 or not error.again
+                        last = again == _MAX_TRIES - 1 or not error.again
                         if last or not self._budget.spend():
                             raise
-                    await asyncio.sleep(random.uniform(0, _LONGEST_PAUSE))  # noqa: S311
+                    await asyncio.sleep(random.uniform(0, _MAX_PAUSE_SECONDS))  # noqa: S311
         except TimeoutError:
             words = f"it did not answer within {self.upstream.timeout_ms} ms"
             raise _Failed("timeout", words) from None
 
-    async def _ask(self, session: aiohttp.ClientSession, key: Query) -> Any:
-        if not self._bases:  # the live file took the last one away during a pause
-            raise _Failed("away", "it has no address any more")
-        self._turn += 1
-        base = self._bases[self._turn % len(self._bases)]
+    async def _get(self, session: aiohttp.ClientSession, key: Query) -> Any:
+        if not self._bases:  # the live file removed the last one during a pause
+            raise _Failed("away", "its last URL was removed from the live file")
+        self._next_base += 1
+        base = self._bases[self._next_base % len(self._bases)]
         url = f"{base.rstrip('/')}{self.upstream.path}"
         try:
             async with session.get(url, params=list(key), allow_redirects=False) as response:
@@ -154,39 +156,39 @@ class UpstreamClient:
                 body = await _read(response)
         except (aiohttp.ClientError, OSError) as error:
             raise _Failed("away", f"{type(error).__name__}: {error}", again=True) from error
-        if status == _NOTHING_KNOWN:
-            raise _Failed("missing", "it knows nothing of that")
+        if status == _NOT_FOUND:
+            raise _Failed("missing", "it answered with 404")
         if status != 200:
-            raise _Failed("refused", f"it answered with {status}", again=status in _BUSY)
+            raise _Failed("refused", f"it answered with {status}", again=status in _RETRY_STATUSES)
         try:
             answer = orjson.loads(body)
         except orjson.JSONDecodeError as error:
-            raise _Failed("contract", f"its answer is no JSON: {error}") from error
+            raise _Failed("contract", f"its answer is not JSON: {error}") from error
         if faults := self._contract.faults(answer):
             shown = "; ".join(f"{fault.field} = {fault.value!r}: {fault.rule}" for fault in faults)
             raise _Failed("contract", f"its answer breaks {self._contract.name}: {shown}")
         return answer
 
-    def _stand_in(self, reason: str, words: str) -> Found:
+    def _fallback(self, reason: str, words: str) -> UpstreamAnswer:
         self._count(reason)
-        if reason != self._said:  # each new kind of trouble once, not each request's
-            self._said = reason
+        if reason != self._logged_reason:  # once for each new reason, not for each request
+            self._logged_reason = reason
             log.warning("upstream %s: %s: the fallback is used", self.upstream.name, words)
-        return Found(self.upstream.fallback, reason)
+        return UpstreamAnswer(self.upstream.fallback, reason)
 
     def _count(self, source: str) -> None:
         metrics.UPSTREAM_ANSWERS.counts[self.upstream.name, source] += 1
 
 
 def key_of(query: Mapping[str, str]) -> Query:
-    """``query`` as a key."""
+    """Return ``query`` as a key of the cache."""
     return tuple(sorted(query.items()))
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
-    body = await response.content.read(_LARGEST_ANSWER + 1)
-    while len(body) <= _LARGEST_ANSWER and not response.content.at_eof():
-        body += await response.content.read(_LARGEST_ANSWER + 1 - len(body))
-    if len(body) > _LARGEST_ANSWER:
-        raise _Failed("contract", f"its answer is longer than {_LARGEST_ANSWER} bytes")
+    body = await response.content.read(_MAX_ANSWER_BYTES + 1)
+    while len(body) <= _MAX_ANSWER_BYTES and not response.content.at_eof():
+        body += await response.content.read(_MAX_ANSWER_BYTES + 1 - len(body))
+    if len(body) > _MAX_ANSWER_BYTES:
+        raise _Failed("contract", f"its answer is longer than {_MAX_ANSWER_BYTES} bytes")
     return body

@@ -1,4 +1,4 @@
-"""Adds to a request what upstreams know, all asked at once and within a part of its time."""
+"""Adds the answers of upstreams to a request. All are asked at once, within half of its time."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import aiohttp
 
 from mlservice.contracts import Contract
 from mlservice.owner import Upstream
-from mlservice.prediction.upstreams.client import Found, Query, UpstreamClient, key_of
+from mlservice.prediction.upstreams.client import Query, UpstreamAnswer, UpstreamClient, key_of
 
-_SHARE = 0.5
-"""The part of a request's time that upstreams may take; the rest is the model's."""
+_MAX_SHARE = 0.5
+"""The share of a request's time that upstreams may take; the rest is for the model."""
 log = logging.getLogger("mlservice.gateway")
 
 
 class Lookup:
-    """What upstreams know of one request: what is ``found``, and what is still ``unknown``."""
+    """The answers for one request: those already ``found``, and those still ``unknown``."""
 
     def __init__(self, request: Mapping[str, Any]) -> None:
-        """Nothing is known yet."""
+        """Begin without answers."""
         self.request = request
-        self.found: dict[str, Found] = {}
+        self.found: dict[str, UpstreamAnswer] = {}
         self.unknown: list[tuple[UpstreamClient, Query]] = []
 
     def merged(self) -> tuple[Mapping[str, Any], tuple[str, ...]]:
@@ -42,7 +42,7 @@ class Enrichment:
     """The owner's upstreams; belongs to one event loop."""
 
     def __init__(self, upstreams: Sequence[Upstream], contracts: Path) -> None:
-        """Load what each of them must answer from ``contracts``; raises ``ContractError``."""
+        """Load the contract of each upstream from ``contracts``; raises ``ContractError``."""
         self._clients = [
             UpstreamClient(upstream, Contract.load(contracts / f"{upstream.name}.schema.json"))
             for upstream in upstreams
@@ -51,17 +51,17 @@ class Enrichment:
         self._unknown: set[str] = set()
 
     @property
-    def any(self) -> bool:
-        """Whether there is an upstream at all."""
+    def has_upstreams(self) -> bool:
+        """Whether the service has any upstream."""
         return bool(self._clients)
 
     def apply(self, urls: Mapping[str, tuple[str, ...]]) -> None:
-        """Know the base URLs of each upstream by its name."""
+        """Set the base URLs of each upstream, by its name."""
         known = {client.upstream.name for client in self._clients}
         if unknown := sorted(urls.keys() - known - self._unknown):
             log.warning(
-                "the live file has addresses of the upstream %s, which the service does not have "
-                "(it has %s): they have no effect",
+                "the live file has URLs of the upstream %s, which the service does not have "
+                "(it has %s): remove them, they have no effect",
                 ", ".join(unknown),
                 ", ".join(sorted(known)) or "none",
             )
@@ -70,9 +70,9 @@ class Enrichment:
             client.apply(urls.get(client.upstream.name, ()))
 
     def look_up(self, request: Mapping[str, Any]) -> Lookup:
-        """What is known of ``request`` at once, and which upstreams must be asked for the rest.
+        """Return the cached answers for ``request``, and the upstreams that must be asked.
 
-        Raises what the owner's queries raise.
+        Raises what the owner's ``query`` functions raise.
         """
         lookup = Lookup(request)
         for client in self._clients:
@@ -80,20 +80,20 @@ class Enrichment:
             if query is None:
                 continue
             key = key_of(query)
-            if kept := client.kept(key):
-                lookup.found[client.upstream.name] = kept
+            if cached := client.cached(key):
+                lookup.found[client.upstream.name] = cached
             else:
                 lookup.unknown.append((client, key))
         return lookup
 
     async def ask(self, lookup: Lookup, deadline: float) -> None:
-        """Ask for what ``lookup`` lacks, all at once, within a part of the time left.
+        """Ask for the unknown answers of ``lookup``, all at once, within half of the time left.
 
-        ``deadline`` is the request's, by ``perf_counter``.
+        ``deadline`` is the request's, in seconds of ``perf_counter``.
         """
-        session = self._open()
-        limit = (deadline - perf_counter()) * _SHARE
-        asked = (client.find(session, key, limit) for client, key in lookup.unknown)
+        session = self._open_session()
+        limit = (deadline - perf_counter()) * _MAX_SHARE
+        asked = (client.fetch(session, key, limit) for client, key in lookup.unknown)
         for (client, _), found in zip(lookup.unknown, await asyncio.gather(*asked), strict=True):
             lookup.found[client.upstream.name] = found
 
@@ -102,7 +102,7 @@ class Enrichment:
         if self._session is not None:
             await self._session.close()
 
-    def _open(self) -> aiohttp.ClientSession:
+    def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
         return self._session

@@ -1,8 +1,8 @@
 """The client of one worker: sends it batches, and knows whether it can predict.
 
-Health is checked, not assumed: every half second the standard gRPC health service must answer
-SERVING within a time limit. So a worker that died, hangs or refuses is known within a second, and
-its callers fail at once instead of waiting for their deadline. A worker that reports healthy but
+Every half second the standard gRPC health service must answer SERVING within a second. So a worker
+that died, hangs or refuses is detected within about a second, and its callers fail at once instead
+of waiting for their deadline. A worker that reports healthy but
 fails batches can be ejected anyway.
 """
 
@@ -51,32 +51,32 @@ class WorkerClient:
         self,
         address: str,
         version: str,
-        changed: Callable[[], None],
+        on_change: Callable[[], None],
         identity: WorkerIdentity | None,
     ) -> None:
         """Open the channel and begin to watch the worker's health.
 
-        ``changed`` is called whenever the worker becomes ready or stops being ready.
+        ``on_change`` is called whenever the worker becomes ready or stops being ready.
         """
         self.address = address
         self.version = version
         self.in_flight = 0
         self.failures = 0
-        self.usual_seconds = 0.0
-        """Moving average of the seconds that its batches take; 0 before the first."""
+        self.average_seconds = 0.0
+        """Moving average of the seconds that a batch takes; 0 before the first."""
         self.unavailable_reason: str | None = f"the worker at {address} has not been asked yet"
-        self._changed = changed
+        self._on_change = on_change
         self._ejection = _EJECTION_SECONDS
         self._ejected_until = 0.0
         self._stream: BatchStream | None = None
         self._channel = _open_channel(address, identity)
         self._stub = predict_pb2_grpc.PredictorStub(self._channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)
-        self._watcher = asyncio.create_task(self._watch())
+        self._health_task = asyncio.create_task(self._check_health())
 
     async def retire(self) -> None:
-        """Send it nothing more, and close when the batches that it holds are answered."""
-        self._watcher.cancel()
+        """Send it nothing more, and close when its batches are answered."""
+        self._health_task.cancel()
         if self._stream is not None:
             self._stream.finish()
         while self.in_flight:
@@ -85,18 +85,18 @@ class WorkerClient:
 
     async def close(self) -> None:
         """Stop watching and close the channel."""
-        self._watcher.cancel()
+        self._health_task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await self._watcher
+            await self._health_task
         if self._stream is not None:
             await self._stream.close()
         await self._channel.close()
 
     async def predict(self, request: PredictRequest, deadline: float) -> PredictReply:
-        """The reply to ``request`` by ``deadline``, by ``perf_counter``.
+        """Return the reply to ``request``; ``deadline`` is in seconds of ``perf_counter``.
 
-        Raises ``WorkerLost`` if another worker may answer it, ``DeadlineExceeded`` when the time
-        is over, and ``PredictionFailed`` if no worker could answer it.
+        Raises ``WorkerLost`` if another worker may answer it, ``DeadlineExceeded`` when the
+        deadline has passed, and ``PredictionFailed`` if no worker could answer it.
         """
         self.in_flight += 1
         try:
@@ -111,12 +111,12 @@ class WorkerClient:
             raise WorkerLost("a worker ended its stream") from error
         except grpc.aio.AioRpcError as error:
             self.failures += 1
-            raise self._translated(error) from error
+            raise self._as_request_error(error) from error
         finally:
             self.in_flight -= 1
 
     def eject(self) -> None:
-        """Keep it out of use for a while, twice as long as the last time if that was recent."""
+        """Do not use it for a while, twice as long as the last time if that was recent."""
         now = asyncio.get_running_loop().time()
         if now > self._ejected_until + _MAX_EJECTION_SECONDS:
             self._ejection = _EJECTION_SECONDS
@@ -133,7 +133,7 @@ class WorkerClient:
             self._stream = BatchStream(self._stub.Predict)
         return self._stream
 
-    def _translated(self, error: grpc.aio.AioRpcError) -> RequestError:
+    def _as_request_error(self, error: grpc.aio.AioRpcError) -> RequestError:
         code = error.code()
         if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
             self._set_state("does not answer")
@@ -145,14 +145,14 @@ class WorkerClient:
             return WorkerLost("the worker's model was trained with other features")
         return WorkerLost("a worker could not predict")
 
-    async def _watch(self) -> None:
+    async def _check_health(self) -> None:
         request = health_pb2.HealthCheckRequest()
         while True:
             try:
                 reply = await self._health.Check(request, timeout=_POLL_TIMEOUT)
                 serving = reply.status == health_pb2.HealthCheckResponse.SERVING
                 if not serving:
-                    self._set_state("says that it cannot predict")
+                    self._set_state("reports that it cannot predict")
                 elif asyncio.get_running_loop().time() >= self._ejected_until:
                     self._set_state(None)
             except grpc.aio.AioRpcError as error:
@@ -167,12 +167,12 @@ class WorkerClient:
         if self.unavailable_reason != before:
             level = logging.WARNING if words else logging.INFO
             log.log(level, "the worker at %s %s", self.address, words or "is ready")
-            self._changed()
+            self._on_change()
 
 
 def _open_channel(address: str, identity: WorkerIdentity | None) -> grpc.aio.Channel:
     if identity is None:
         return grpc.aio.insecure_channel(address, options=_OPTIONS)
-    # Workers come and go with their addresses; their certificates share a name.
+    # Workers' addresses change, so all their certificates have one name.
     options = [*_OPTIONS, ("grpc.ssl_target_name_override", identity.name)]
     return grpc.aio.secure_channel(address, identity.credentials, options=options)

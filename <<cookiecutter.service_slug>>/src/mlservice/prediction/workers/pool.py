@@ -1,10 +1,10 @@
-"""The workers that are known, and the choice of one for each batch.
+"""Knows the workers, and chooses one for each batch.
 
 A worker that disappears from the list stays in use until a listed one is healthy, so an empty list,
 or a list of workers that are still starting, never takes the service down. A worker whose batches
-fail, or end too late while others' do not, is ejected for a while, even if it reports healthy.
-Predictions change nothing, so a batch that was lost with its worker is sent to another one, once,
-within a retry budget: if all workers fail, doubling their load does not help.
+fail, or are late while others' are not, is ejected for a while, even if it reports healthy.
+Predictions have no side effects, so a batch that was lost with its worker is sent once to another
+one. A retry budget limits this, because doubling the load does not help if all workers fail.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from time import perf_counter
 from mlservice.errors import DeadlineExceeded, RequestError, VersionGone, WorkerLost
 from mlservice.live import ListedWorker
 from mlservice.observe import metrics
-from mlservice.prediction.batching import Batch, Reply
+from mlservice.prediction.batching import Batch, BatchReply
 from mlservice.prediction.context import milliseconds_left
 from mlservice.prediction.retry_budget import RetryBudget
 from mlservice.prediction.workers.client import WorkerClient
@@ -29,7 +29,7 @@ from mlservice.protocol.tls import WorkerIdentity
 _BATCHES_PER_WORKER = 2
 """Batches that a worker holds at a time: the one that it computes and the next."""
 _MAX_FAILURES = 3
-_MUCH_FASTER = 5
+_SLOW_FACTOR = 5
 _SMOOTHING = 0.1
 """Weight of the newest batch in the moving average of a worker's time."""
 
@@ -37,10 +37,10 @@ log = logging.getLogger("mlservice.gateway")
 
 
 class WorkerPool:
-    """The known workers; belongs to one event loop, and knows none before ``apply``."""
+    """The known workers (none before ``apply``); belongs to one event loop."""
 
     def __init__(self, names: Sequence[str], identity: WorkerIdentity | None = None) -> None:
-        """Keep the names of the features that rows will hold; ``identity`` secures channels."""
+        """Send rows of the features ``names``; ``identity`` secures the channels."""
         self._identity = identity
         self.unavailable_reason: str | None = "no worker is known"
         self._digest = features_digest(names)
@@ -50,14 +50,14 @@ class WorkerPool:
         self._unused: dict[str, list[WorkerClient]] = {}
         self._retiring: dict[asyncio.Task[None], WorkerClient] = {}
         self._budget = RetryBudget("worker")
-        self._changed: Callable[[Mapping[str, int]], None] = lambda _: None
+        self._on_change: Callable[[Mapping[str, int]], None] = lambda _: None
 
     def on_change(self, call: Callable[[Mapping[str, int]], None]) -> None:
-        """Call ``call`` after each change with the number of ready workers of each version."""
-        self._changed = call
+        """Call ``call`` after each change, with the number of ready workers by version."""
+        self._on_change = call
 
     def apply(self, workers: Sequence[ListedWorker]) -> None:
-        """Know these workers from now on; each is used once it is healthy."""
+        """Set the list of workers; each is used as soon as it is healthy."""
         if not workers and self._listed:
             log.warning("no worker is listed any more: the healthy ones stay in use")
         self._listed = {worker.address: worker.version for worker in workers}
@@ -81,7 +81,7 @@ class WorkerPool:
         await asyncio.gather(*(client.close() for client in clients))
 
     def max_in_flight(self, version: str) -> int:
-        """How many batches for ``version`` may be under way at a time.
+        """The number of batches for ``version`` that may be in flight.
 
         Batches held by retired workers do not count against the limit. If no worker can be used,
         batches may still be sent, to fail at once.
@@ -91,7 +91,7 @@ class WorkerPool:
             most += worker.in_flight
         return most
 
-    async def predict(self, version: str, batch: Batch) -> Reply:
+    async def predict(self, version: str, batch: Batch) -> BatchReply:
         """Send a batch to a worker of ``version``; raises ``RequestError``.
 
         A batch that its worker did not answer is sent to another one of the same version, once.
@@ -101,7 +101,9 @@ class WorkerPool:
         started = perf_counter()
         try:
             reply = await worker.predict(self._request(batch, started), max(batch.deadlines))
-            worker.usual_seconds += _SMOOTHING * (perf_counter() - started - worker.usual_seconds)
+            worker.average_seconds += _SMOOTHING * (
+                perf_counter() - started - worker.average_seconds
+            )
         except WorkerLost:
             self._eject_if_failing(worker)
             if not self._budget.spend():
@@ -116,10 +118,10 @@ class WorkerPool:
                 worker.failures += 1
             self._eject_if_failing(worker)
             raise
-        return Reply(unpack_scores(reply.scores), reply.statuses, reply.model_version)
+        return BatchReply(unpack_scores(reply.scores), reply.statuses, reply.model_version)
 
     def _request(self, batch: Batch, now: float) -> PredictRequest:
-        """The message for a worker, with the time that each row has left."""
+        """Make the message for a worker, with the time that each row has left."""
         left = [milliseconds_left(deadline, now) for deadline in batch.deadlines]
         return PredictRequest(
             rows=batch.rows,
@@ -129,10 +131,10 @@ class WorkerPool:
         )
 
     def _choose(self, version: str, lost: WorkerClient | None) -> WorkerClient:
-        """The least loaded worker; of several, the one that was chosen least recently.
+        """Choose the least loaded worker; of several, the one that was used least recently.
 
-        The worker that has ``lost`` the batch is only asked again if there is no other: it may be
-        back by now. Raises ``VersionGone``.
+        The worker that ``lost`` the batch gets it again only if there is no other: it may be back.
+        Raises ``VersionGone``.
         """
         ready = self._ready.get(version, [])
         others = [worker for worker in ready if worker is not lost]
@@ -151,21 +153,21 @@ class WorkerPool:
 
         If all workers are too slow, there is too much load, and ejecting one does not help.
         """
-        fellows = self._ready.get(worker.version, [])
-        usual = [
-            other.usual_seconds for other in fellows if other is not worker and not other.failures
+        ready = self._ready.get(worker.version, [])
+        averages = [
+            other.average_seconds for other in ready if other is not worker and not other.failures
         ]
-        return any(0 < _MUCH_FASTER * seconds < timeout for seconds in usual)
+        return any(0 < _SLOW_FACTOR * seconds < timeout for seconds in averages)
 
     def _eject_if_failing(self, worker: WorkerClient) -> None:
         """Eject a worker that fails repeatedly, unless it is the last one of its version."""
-        fellows = self._ready.get(worker.version, [])
-        if worker.failures >= _MAX_FAILURES and worker in fellows and len(fellows) > 1:
+        ready = self._ready.get(worker.version, [])
+        if worker.failures >= _MAX_FAILURES and worker in ready and len(ready) > 1:
             metrics.EJECTIONS.inc()
             worker.eject()
 
     def _update_ready(self) -> None:
-        """Choose the workers in use again, after a change of the list or of a worker's health."""
+        """Update the workers in use, after a change of the list or of a worker's health."""
         healthy = [worker for worker in self._known.values() if worker.unavailable_reason is None]
         listed = [worker for worker in healthy if worker.address in self._listed]
         if listed:
@@ -178,7 +180,7 @@ class WorkerPool:
         self.unavailable_reason = None if ready else self._reason()
         metrics.WORKERS.set(len(ready))
         metrics.WORKERS_KNOWN.set(len(self._known))
-        self._changed(Counter(worker.version for worker in ready))
+        self._on_change(Counter(worker.version for worker in ready))
 
     def _retire(self, worker: WorkerClient) -> None:
         log.info("the worker at %s is not listed any more", worker.address)
@@ -187,10 +189,10 @@ class WorkerPool:
         task.add_done_callback(self._retiring.pop)
 
     def _reason(self) -> str:
-        """Why no worker can predict; callers see it, so the addresses are only in the log."""
+        """Why no worker can predict. Callers see it, so only the log has the addresses."""
         if not self._known:
             return "no worker is known"
-        return f"{len(self._known)} workers are known, and cannot predict"
+        return f"{len(self._known)} workers are known, but they cannot predict"
 
 
 def _by_version(workers: Sequence[WorkerClient]) -> dict[str, list[WorkerClient]]:

@@ -1,4 +1,4 @@
-"""One open gRPC stream that carries batch after batch to a worker.
+"""One open gRPC stream for all batches to a worker, since a call for each batch costs more.
 
 One stream replaces one call per batch, so replies are matched to requests by their order. An
 abandoned request keeps its place, and every request that still waits fails when the stream ends.
@@ -29,30 +29,30 @@ class BatchStream:
     """A stream to one worker; belongs to one event loop."""
 
     def __init__(self, open_call: Callable[[AsyncIterator[PredictRequest]], Call]) -> None:
-        """Open the stream by ``open_call(requests)``."""
+        """Open the stream with ``open_call(requests)``."""
         self.ended = False
-        self._outbox: asyncio.Queue[PredictRequest | None] = asyncio.Queue()
+        self._to_send: asyncio.Queue[PredictRequest | None] = asyncio.Queue()
         self._waiting: deque[asyncio.Future[PredictReply]] = deque()
         self._call = open_call(self._requests())
         self._reader = asyncio.create_task(self._read())
 
     async def send(self, request: PredictRequest) -> PredictReply:
-        """The reply to ``request``; raises ``grpc.aio.AioRpcError`` or ``StreamEnded``."""
+        """Return the reply to ``request``; raises ``grpc.aio.AioRpcError`` or ``StreamEnded``."""
         if self.ended:
             raise StreamEnded
         reply: asyncio.Future[PredictReply] = asyncio.get_running_loop().create_future()
         self._waiting.append(reply)
-        self._outbox.put_nowait(request)
+        self._to_send.put_nowait(request)
         return await reply
 
     def finish(self) -> None:
-        """Send nothing more; what was sent is still answered."""
+        """Send nothing more; batches that were sent are still answered."""
         if not self.ended:
             self.ended = True
-            self._outbox.put_nowait(None)
+            self._to_send.put_nowait(None)
 
     async def close(self) -> None:
-        """Finish, and leave after a second even if the worker does not answer any more."""
+        """Finish, and close after a second even if the worker does not answer."""
         self.finish()
         await asyncio.wait([self._reader], timeout=_CLOSE_SECONDS)
         self._call.cancel()
@@ -60,7 +60,7 @@ class BatchStream:
             await self._reader
 
     async def _requests(self) -> AsyncIterator[PredictRequest]:
-        while (request := await self._outbox.get()) is not None:
+        while (request := await self._to_send.get()) is not None:
             yield request
 
     async def _read(self) -> None:
