@@ -23,8 +23,8 @@ from mlservice.errors import (
     RequestError,
     Unavailable,
 )
-from mlservice.gateway.openapi import Promised, Release, make_document, read_document
-from mlservice.gateway.problems import FORM, problem_body
+from mlservice.gateway.openapi import Contracts, Release, make_document, read_document
+from mlservice.gateway.problems import PROBLEM_CONTRACT, problem_body
 from mlservice.local import LocalService, free_ports
 from mlservice.settings import load_settings
 from template_tests.support.toy_service import SERVICE, TOY, MakeToy, Toy
@@ -34,8 +34,8 @@ CLOSED = {"type": "object", "additionalProperties": False}
 
 
 def document_of(request: dict[str, Any], **environ: str) -> dict[str, Any]:
-    promised = Promised(Contract("request", request), Contract("response", CLOSED))
-    return make_document(load_settings(TOY, environ), promised, Release())
+    contracts = Contracts(Contract("request", request), Contract("response", CLOSED))
+    return make_document(load_settings(TOY, environ), contracts, Release())
 
 
 # The document ----------------------------------------------------------------------------
@@ -43,22 +43,25 @@ def document_of(request: dict[str, Any], **environ: str) -> dict[str, Any]:
 
 def test_the_examples_contracts_and_examples_make_a_valid_document() -> None:
     contracts = SERVICE / "contracts"
-    promised = Promised(
+    schemas = Contracts(
         Contract.load(contracts / "request.schema.json"),
         Contract.load(contracts / "response.schema.json"),
         {kind: load_examples(contracts / "examples", kind) for kind in ("request", "response")},
     )
-    document = make_document(load_settings(TOY, {}), promised, Release("2.1.0", "Predicts"))
+    document = make_document(load_settings(TOY, {}), schemas, Release("2.1.0", "Predicts"))
     validate(document)
     assert document["openapi"].startswith("3.1.")
     assert document["info"] | {"version": "2.1.0", "summary": "Predicts"} == document["info"]
-    assert document["components"]["schemas"]["Request"] == promised.request.schema
+    assert document["components"]["schemas"]["Request"] == schemas.request.schema
     operation = document["paths"]["/v1/predict"]["post"]
     shown = operation["requestBody"]["content"]["application/json"]["examples"]
     assert shown.keys() == {"evening-at-newark", "without-weather"}
     assert operation["responses"]["200"]["content"]["application/json"]["examples"]
     for response in document["components"]["responses"].values():
-        assert FORM.faults(response["content"]["application/problem+json"]["example"]) == ()
+        assert (
+            PROBLEM_CONTRACT.faults(response["content"]["application/problem+json"]["example"])
+            == ()
+        )
 
 
 def test_a_service_that_is_not_installed_and_has_no_examples_has_a_document() -> None:
@@ -117,8 +120,8 @@ ODD: list[Any] = [2**70, {1: 2}, {(1, 2): 3}, "\ud800", float("nan"), {1, 2}, ob
     ],
 )
 def test_a_problem_keeps_the_form_that_is_documented(error: RequestError) -> None:
-    assert FORM.faults(json.loads(problem_body(error, "r"))) == ()
-    assert FORM.faults({**json.loads(problem_body(error, "r")), "status": "400"})
+    assert PROBLEM_CONTRACT.faults(json.loads(problem_body(error, "r"))) == ()
+    assert PROBLEM_CONTRACT.faults({**json.loads(problem_body(error, "r")), "status": "400"})
 
 
 # What is served --------------------------------------------------------------------------
@@ -240,7 +243,7 @@ def test_a_path_that_is_not_there_is_a_problem_too(url: str) -> None:
     assert (answer.status_code, answer.json()["type"]) == (404, "urn:mlservice:problem:not_found")
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["request_id"] == "mine"
-    assert FORM.faults(answer.json()) == ()
+    assert PROBLEM_CONTRACT.faults(answer.json()) == ()
 
 
 def test_the_documented_bounds_of_headers_are_those_that_are_kept(url: str) -> None:

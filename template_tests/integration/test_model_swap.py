@@ -127,14 +127,14 @@ def test_a_bad_model_is_refused_and_the_old_one_serves_on(world: LiveToy) -> Non
             world.publish(model)
             assert words in wait_for_lines(worker, "is refused", count)[-1]
         world.publish(None)
-        wait_for(lambda: worker.says(f"names no model: model {good.version} serves on"))
+        wait_for(lambda: worker.says(f"names no model: model {good.version} stays in use"))
         assert crowd.versions.keys() == {good.version}
         world.publish(better)
         wait_for_version(gateway, better)
     assert crowd.faults == []
     refusals = worker.lines("is refused")
     assert len(refusals) == len(bad), "a refused model was tried again"
-    assert all(f"model {good.version} serves on" in line for line in refusals)
+    assert all(f"model {good.version} stays in use" in line for line in refusals)
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"\xff\xfe", b"[1]", b'{"format": 2}', None])
@@ -214,7 +214,7 @@ def test_a_store_that_is_away_is_waited_for_while_the_old_model_serves(
         server.stop()
         world.publish(second)
         wait_for(lambda: worker.says(f"{second.version} cannot be fetched"))
-        assert worker.lines("cannot be fetched")[0].endswith(f"{first.version} serves on")
+        assert worker.lines("cannot be fetched")[0].endswith(f"{first.version} stays in use")
         assert gateway.version() == first.version
         server = ThreadedMotoServer(ip_address=host, port=port, verbose=False)
         server.start()

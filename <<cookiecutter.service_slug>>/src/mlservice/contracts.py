@@ -16,8 +16,8 @@ import orjson
 
 from mlservice.errors import ContractError, Fault, NotJson, RepeatedKey
 
-_LONGEST_VALUE = 80
-_MOST_FAULTS = 20
+_MAX_VALUE_LENGTH = 80
+_MAX_FAULTS = 20
 
 
 class Contract:
@@ -45,7 +45,7 @@ class Contract:
         """What is wrong with ``message``; empty when it keeps the contract."""
         if self._validator.is_valid(message):
             return ()
-        errors = list(self._validator.iter_errors(message))[:_MOST_FAULTS]
+        errors = list(self._validator.iter_errors(message))[:_MAX_FAULTS]
         return tuple(fault for error in errors for fault in _faults(error))
 
 
@@ -75,7 +75,7 @@ def parse(body: bytes) -> Any:
         # Without escapes every colon of the body survives the round trip, unless a repeated
         # key was dropped; with escapes the slow parser looks.
         if orjson.dumps(message).count(b":") != body.count(b":") or b"\\" in body:
-            json.loads(body, object_pairs_hook=_without_repeats)
+            json.loads(body, object_pairs_hook=_refuse_repeated_keys)
     except orjson.JSONDecodeError as error:
         raise NotJson(f"the body is not valid JSON: {error}") from None
     except (RecursionError, orjson.JSONEncodeError):  # what is read deeper than it is written
@@ -83,11 +83,11 @@ def parse(body: bytes) -> Any:
     return message
 
 
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _refuse_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            fault = Fault(key, _shown(value), "a key may stand once in an object")
+            fault = Fault(key, _display_value(value), "a key may stand once in an object")
             raise RepeatedKey(f"the key '{key}' stands twice", [fault])
         found[key] = value
     return found
@@ -96,26 +96,26 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _faults(error: jsonschema_rs.ValidationError) -> list[Fault]:
     """The faults that one broken rule stands for, each under the name of its own field."""
     path = [str(part) for part in error.instance_path]
-    rule = _shortened(error.message)
+    rule = _shorten(error.message)
     kind = error.kind
     if isinstance(kind, jsonschema_rs.ValidationErrorKind.Required):
         return [Fault("/".join([*path, str(kind.property)]), None, "is missing")]
     if isinstance(kind, jsonschema_rs.ValidationErrorKind.AdditionalProperties):
-        names = list(kind.unexpected)[:_MOST_FAULTS]
-        return [_unknown(path, name, error.instance) for name in names]
-    return [Fault("/".join(path) or "(the whole message)", _shown(error.instance), rule)]
+        names = list(kind.unexpected)[:_MAX_FAULTS]
+        return [_unknown_field(path, name, error.instance) for name in names]
+    return [Fault("/".join(path) or "(the whole message)", _display_value(error.instance), rule)]
 
 
-def _unknown(path: list[str], name: str, instance: Any) -> Fault:
-    return Fault("/".join([*path, _shortened(name)]), _shown(instance[name]), "is unknown")
+def _unknown_field(path: list[str], name: str, instance: Any) -> Fault:
+    return Fault("/".join([*path, _shorten(name)]), _display_value(instance[name]), "is unknown")
 
 
-def _shown(value: Any) -> Any:
+def _display_value(value: Any) -> Any:
     """``value`` where it is short and plain, else a shortened text of it."""
     if value is None or isinstance(value, bool | int | float):
         return value
-    return _shortened(value if isinstance(value, str) else orjson.dumps(value).decode())
+    return _shorten(value if isinstance(value, str) else orjson.dumps(value).decode())
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= 4 * _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
+def _shorten(text: str) -> str:
+    return text if len(text) <= 4 * _MAX_VALUE_LENGTH else f"{text[:_MAX_VALUE_LENGTH]}…"

@@ -85,7 +85,7 @@ def worker(context: typer.Context, model: ModelOption = None) -> None:
     else:
         names = load_request_code(settings.service.package).names
         store = open_service_store(settings, environ)
-        serve_worker(settings, None, partial(fetch_slot, store=store, side=code, names=names))
+        serve_worker(settings, None, partial(fetch_slot, store=store, code=code, names=names))
 
 
 @commands.command("local", example="mlservice serve local")

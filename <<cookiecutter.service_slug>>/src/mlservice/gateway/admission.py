@@ -15,7 +15,7 @@ from mlservice.live import Client, digest
 from mlservice.observe import metrics
 
 _BEARER = b"bearer "
-NOBODY = "(none)"
+NO_CLIENT = "(none)"
 
 
 class _Bucket:
@@ -23,16 +23,16 @@ class _Bucket:
 
     def __init__(self, rate: float, burst: float, now: float) -> None:
         self.rate, self.burst = rate, burst
-        self._left, self._at = burst, now
+        self._tokens, self._updated_at = burst, now
 
-    def take(self, now: float) -> float:
+    def acquire(self, now: float) -> float:
         """Take one; 0, or the seconds until there will be one."""
-        self._left = min(self.burst, self._left + (now - self._at) * self.rate)
-        self._at = now
-        if self._left >= 1:
-            self._left -= 1
+        self._tokens = min(self.burst, self._tokens + (now - self._updated_at) * self.rate)
+        self._updated_at = now
+        if self._tokens >= 1:
+            self._tokens -= 1
             return 0.0
-        return (1 - self._left) / self.rate
+        return (1 - self._tokens) / self.rate
 
 
 class Admission:
@@ -63,16 +63,16 @@ class Admission:
     def admit(self, headers: Mapping[bytes, bytes]) -> str:
         """The name of the client that asks; raises ``Unauthorized`` and ``TooManyRequests``."""
         if self._clients is None and not self._required:
-            return NOBODY
+            return NO_CLIENT
         given = headers.get(b"authorization", b"")
         name = None
         if given[: len(_BEARER)].lower() == _BEARER:
             name = self._names.get(digest(given[len(_BEARER) :].strip()))
         if name is None:
-            metrics.CLIENT_REQUESTS.counts[NOBODY, "refused"] += 1
+            metrics.CLIENT_REQUESTS.counts[NO_CLIENT, "refused"] += 1
             raise Unauthorized("send a known token: Authorization: Bearer")
         bucket = self._buckets.get(name)
-        wait = bucket.take(self._clock()) if bucket else 0.0
+        wait = bucket.acquire(self._clock()) if bucket else 0.0
         if bucket and wait:
             metrics.CLIENT_REQUESTS.counts[name, "limited"] += 1
             words = f"{name} may send {bucket.rate:g} requests a second"

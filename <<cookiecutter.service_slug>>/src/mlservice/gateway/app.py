@@ -39,7 +39,7 @@ class Gateway:
         self.service.on_live(lambda live: admission.apply(live.clients))
         self.predict = PredictEndpoint(settings.gateway, admission, self.service.path)
         self.rewards = RewardEndpoint(settings.gateway, admission, self.service.events)
-        self._rest = self._make_rest(read_document(settings))
+        self._fastapi = self._make_fastapi(read_document(settings))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection."""
@@ -49,7 +49,7 @@ class Gateway:
         elif path == REWARD_PATH:
             await self.rewards(scope, receive, send)
         else:
-            await self._rest(scope, receive, send)
+            await self._fastapi(scope, receive, send)
 
     @property
     def draining(self) -> bool:
@@ -60,7 +60,7 @@ class Gateway:
         """Close each connection with its next answer from now on."""
         self.predict.draining = self.rewards.draining = True
 
-    def _make_rest(self, document: Document) -> FastAPI:
+    def _make_fastapi(self, document: Document) -> FastAPI:
         @asynccontextmanager
         async def lifespan(_: FastAPI) -> AsyncIterator[None]:
             self.service.open()
@@ -68,13 +68,13 @@ class Gateway:
             await self.service.close()
 
         app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-        app.add_exception_handler(HTTPException, _refuse)
+        app.add_exception_handler(HTTPException, _problem_response)
         add_docs(app, document["info"]["title"])
-        described = orjson.dumps(document)
+        openapi_json = orjson.dumps(document)
 
         @app.get("/openapi.json")
         async def openapi() -> Response:
-            return Response(described, media_type="application/json")
+            return Response(openapi_json, media_type="application/json")
 
         @app.get("/live")
         async def live() -> dict[str, str]:
@@ -90,7 +90,7 @@ class Gateway:
         return app
 
 
-async def _refuse(request: Request, error: Exception) -> Response:
+async def _problem_response(request: Request, error: Exception) -> Response:
     """The problem details of an unknown path or method."""
     assert isinstance(error, HTTPException)  # noqa: S101  # the handler is for these alone
     refused: RequestError

@@ -16,7 +16,7 @@ from typing import Any
 from mlservice.contracts import Contract, load_examples
 from mlservice.errors import Fault
 from mlservice.gateway.endpoint import PREDICT_PATH, REWARD, REWARD_PATH
-from mlservice.gateway.problems import BY_STATUS, FORM, PROBLEM, PROBLEMS, problem_body
+from mlservice.gateway.problems import BY_STATUS, PROBLEM, PROBLEM_CONTRACT, PROBLEMS, problem_body
 from mlservice.prediction import request_headers
 from mlservice.settings import Settings
 
@@ -50,7 +50,7 @@ class Release:
 
 
 @dataclass(frozen=True)
-class Promised:
+class Contracts:
     """The contracts of request and response; ``examples`` have ``request`` and ``response``."""
 
     request: Contract
@@ -61,15 +61,15 @@ class Promised:
 def read_document(settings: Settings) -> Document:
     """The document of the service in ``settings``; raises ``ContractError``."""
     folder = settings.contracts
-    promised = Promised(
+    contracts = Contracts(
         Contract.load(folder / "request.schema.json"),
         Contract.load(folder / "response.schema.json"),
         {kind: load_examples(folder / "examples", kind) for kind in ("request", "response")},
     )
-    return make_document(settings, promised, _installed(settings.service.package))
+    return make_document(settings, contracts, _read_release(settings.service.package))
 
 
-def make_document(settings: Settings, promised: Promised, release: Release) -> Document:
+def make_document(settings: Settings, contracts: Contracts, release: Release) -> Document:
     """The document for these contracts."""
     return {
         "openapi": VERSION,
@@ -81,7 +81,7 @@ def make_document(settings: Settings, promised: Promised, release: Release) -> D
             "contact": {"email": settings.service.owner},
         },
         "paths": {
-            PREDICT_PATH: {"post": _predict(promised.examples, settings.gateway.deadline_ms)},
+            PREDICT_PATH: {"post": _predict(contracts.examples, settings.gateway.deadline_ms)},
             REWARD_PATH: {"post": _reward()},
             "/live": {"get": _live()},
             "/ready": {"get": _ready()},
@@ -89,10 +89,10 @@ def make_document(settings: Settings, promised: Promised, release: Release) -> D
         "components": {
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
             "schemas": {
-                "Request": _embedded(promised.request.schema, "Request"),
-                "Response": _embedded(promised.response.schema, "Response"),
-                "Reward": _embedded(REWARD.schema, "Reward"),
-                "Problem": _embedded(FORM.schema, "Problem"),
+                "Request": _embed(contracts.request.schema, "Request"),
+                "Response": _embed(contracts.response.schema, "Response"),
+                "Reward": _embed(REWARD.schema, "Reward"),
+                "Problem": _embed(PROBLEM_CONTRACT.schema, "Problem"),
             },
             "parameters": _PARAMETERS,
             "headers": _HEADERS,
@@ -104,7 +104,7 @@ def make_document(settings: Settings, promised: Promised, release: Release) -> D
     }
 
 
-def _installed(package: str) -> Release:
+def _read_release(package: str) -> Release:
     """What is installed under the name of the owner's package; names differ only in dashes."""
     try:
         found = metadata.metadata(package)
@@ -130,7 +130,7 @@ def _predict(examples: Mapping[str, Mapping[str, Any]], deadline_ms: int) -> Doc
                 },
                 "content": _json("Response", examples.get("response")),
             },
-            **_refusals(400, 401, 405, 413, 422, 429, 500, 503, 504),
+            **_error_responses(400, 401, 405, 413, 422, 429, 500, 503, 504),
         },
     }
 
@@ -154,7 +154,7 @@ def _reward() -> Document:
                 "description": "It will be counted, once",
                 "content": {"application/json": {"schema": accepted}},
             },
-            **_refusals(400, 401, 405, 413, 422, 429, 500),
+            **_error_responses(400, 401, 405, 413, 422, 429, 500),
         },
     }
 
@@ -164,7 +164,7 @@ def _live() -> Document:
         "operationId": "live",
         "tags": ["health"],
         "summary": "Whether the process is alive",
-        "responses": {"200": _health("It is", "alive"), **_refusals(405)},
+        "responses": {"200": _health("It is", "alive"), **_error_responses(405)},
     }
 
 
@@ -176,7 +176,7 @@ def _ready() -> Document:
         "responses": {
             "200": _health("They can", "ready"),
             "503": _health("No worker can predict, or the gateway stops", "not ready", "reason"),
-            **_refusals(405),
+            **_error_responses(405),
         },
     }
 
@@ -197,7 +197,7 @@ def _json(schema: str, examples: Mapping[str, Any] | None = None) -> Document:
     return {"application/json": content}
 
 
-def _refusals(*statuses: int) -> Document:
+def _error_responses(*statuses: int) -> Document:
     return {str(status): _ref("responses", _RESPONSES[status]) for status in statuses}
 
 
@@ -222,13 +222,13 @@ def _example(status: int) -> Any:
     return json.loads(problem_body(error, "7f3c9a51-2"))
 
 
-def _embedded(schema: Any, name: str) -> Any:
+def _embed(schema: Any, name: str) -> Any:
     """A schema with its references to itself pointing to where it stands in the document."""
     if isinstance(schema, list):
-        return [_embedded(item, name) for item in schema]
+        return [_embed(item, name) for item in schema]
     if not isinstance(schema, dict) or "$id" in schema:  # an identifier is a base of its own
         return schema
-    found = {key: _embedded(value, name) for key, value in schema.items()}
+    found = {key: _embed(value, name) for key, value in schema.items()}
     reference = schema.get("$ref")
     if isinstance(reference, str) and (reference == "#" or reference.startswith("#/")):
         found["$ref"] = f"#/components/schemas/{name}{reference[1:]}"

@@ -87,7 +87,7 @@ def _by_status() -> dict[int, dict[str, Problem]]:
 
 BY_STATUS: Mapping[int, Mapping[str, Problem]] = _by_status()
 """The problems of each status by their codes. A later version may add codes."""
-FORM = Contract(
+PROBLEM_CONTRACT = Contract(
     "problem",
     {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

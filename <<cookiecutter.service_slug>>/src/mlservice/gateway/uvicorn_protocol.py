@@ -24,8 +24,8 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin a connection; the loop calls this."""
-        self._joining = _JoiningTransport(transport)
-        super().connection_made(cast(asyncio.Transport, self._joining))
+        self._joined = _JoiningTransport(transport)
+        super().connection_made(cast(asyncio.Transport, self._joined))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End a connection; the loop calls this."""
@@ -35,7 +35,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Send the head of an answer that has no body; uvicorn calls this at each one's end."""
-        self._joining.flush()
+        self._joined.flush()
         super().on_response_complete()
 
 

@@ -1,1 +1,1 @@
-"""The protocol between gateway and worker; the `_pb2` modules are made by `make proto`."""
+"""The protocol between gateway and worker; `make proto` generates the `_pb2` modules."""

@@ -19,7 +19,7 @@ class WorkerIdentity(NamedTuple):
 
 
 def server_credentials(tls: InternalTlsSettings, folder: Path) -> grpc.ServerCredentials | None:
-    """A worker's credentials, which require a gateway's; None if TLS is not set.
+    """Return a worker's credentials, which require the gateway's; None if TLS is not set.
 
     Raises ``SettingsError`` if a file cannot be read.
     """
@@ -30,7 +30,10 @@ def server_credentials(tls: InternalTlsSettings, folder: Path) -> grpc.ServerCre
 
 
 def worker_identity(tls: InternalTlsSettings, folder: Path) -> WorkerIdentity | None:
-    """How a channel to a worker is secured; None if TLS is not set. Raises ``SettingsError``."""
+    """Return the identity for channels to workers; None if TLS is not set.
+
+    Raises ``SettingsError`` if a file cannot be read.
+    """
     if not tls.cert:
         return None
     key, cert, ca = _read(tls, folder)

@@ -43,7 +43,7 @@ class Provider:
         where = "the broker"  # its URL may hold a password
         if isinstance(source, Path):
             where = str(source)
-            _check(source, self._name)
+            _check_file(source, self._name)
             verifier.add_source(source)
         else:
             self._add_broker(verifier, source)
@@ -83,7 +83,7 @@ def _run(verifier: Verifier, states: States, where: str) -> int:
     )
 
 
-def _check(path: Path, name: str) -> None:
+def _check_file(path: Path, name: str) -> None:
     """Refuse a file that the verifier silently accepts; raises ``ContractError``."""
     try:
         pact: dict[str, Any] = json.loads(path.read_text("utf-8"))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mlservice.contracts import Contract
 from mlservice.errors import ContractError
 
-_LARGEST = 1e15
+_MAX_NUMBER = 1e15
 _FORMATS = ("date-time", "date")
 
 
@@ -78,7 +78,7 @@ def _array(schema: dict[str, Any], where: str) -> st.SearchStrategy[Any]:
 def _string(schema: dict[str, Any], where: str) -> st.SearchStrategy[Any]:
     named = schema.get("format")
     if named in _FORMATS:
-        return _moments(named)
+        return _date_times(named)
     if named:
         raise ContractError(f"{where}: no strings can be made for format '{named}'")
     if "pattern" in schema:
@@ -86,7 +86,7 @@ def _string(schema: dict[str, Any], where: str) -> st.SearchStrategy[Any]:
     return st.text(min_size=schema.get("minLength", 0), max_size=schema.get("maxLength", 20))
 
 
-def _moments(named: str) -> st.SearchStrategy[str]:
+def _date_times(named: str) -> st.SearchStrategy[str]:
     offsets = st.integers(-12 * 60, 12 * 60).map(lambda m: timezone(timedelta(minutes=m)))
     moments = st.datetimes(datetime(2000, 1, 1), datetime(2099, 12, 31), timezones=offsets)
     if named == "date":
@@ -96,8 +96,8 @@ def _moments(named: str) -> st.SearchStrategy[str]:
 
 def _number(schema: dict[str, Any], _: str) -> st.SearchStrategy[Any]:
     return st.floats(
-        min_value=schema.get("minimum", schema.get("exclusiveMinimum", -_LARGEST)),
-        max_value=schema.get("maximum", schema.get("exclusiveMaximum", _LARGEST)),
+        min_value=schema.get("minimum", schema.get("exclusiveMinimum", -_MAX_NUMBER)),
+        max_value=schema.get("maximum", schema.get("exclusiveMaximum", _MAX_NUMBER)),
         exclude_min="exclusiveMinimum" in schema,
         exclude_max="exclusiveMaximum" in schema,
         allow_nan=False,

@@ -23,7 +23,7 @@ from mlservice.owner import Upstream
 from mlservice.prediction.upstreams.client import UpstreamAnswer, UpstreamClient, key_of
 
 KNOWN = "the answer is known"
-_PATIENT_MS = 10_000
+_TIMEOUT_MS = 10_000
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ def needed(schema: Any, answer: Any) -> Any:
     Other keywords about an object or array do not count as naming a field.
     """
     if isinstance(answer, dict):
-        fields = _under("properties", schema)
+        fields = _keyword("properties", schema)
         return {name: needed(fields[name], answer[name]) for name in fields if name in answer}
     if isinstance(answer, list):
-        items = _under("items", schema)
+        items = _keyword("items", schema)
         return [needed(items, item) for item in answer] if items else []
     return answer
 
@@ -68,7 +68,7 @@ def example(
             f"upstreams.py: {upstream.name}: stand_in answers nothing that samples() in data.py "
             "ask: let it answer at least one, because its pact is made from that answer"
         )
-    best = max(found, key=lambda each: _size(each.answer))
+    best = max(found, key=lambda each: _count_values(each.answer))
     if faults := contract.faults(best.answer):
         raise ContractError(
             f"{contract.name}: {best.answer!r} has all that the schema names and breaks it: "
@@ -104,11 +104,11 @@ def _write(consumer: str, provider: str, examples: Sequence[Example], folder: Pa
             .with_request("GET", each.upstream.path)
             .with_query_parameters(each.query)
             .will_respond_with(200)
-            .with_body(_alike(each.contract.schema, each.answer), "application/json")
+            .with_body(_matcher(each.contract.schema, each.answer), "application/json")
         )
     with pact.serve("127.0.0.1") as server:
         for each in examples:
-            found = asyncio.run(_ask(each, str(server.url)))
+            found = asyncio.run(_query_by_client(each, str(server.url)))
             if found.fallback:
                 raise ContractError(
                     f"{each.upstream.name}: the gateway takes its fallback ({found.fallback}) "
@@ -118,35 +118,35 @@ def _write(consumer: str, provider: str, examples: Sequence[Example], folder: Pa
     return folder / f"{consumer}-{provider}.json"
 
 
-async def _ask(given: Example, url: str) -> UpstreamAnswer:
+async def _query_by_client(given: Example, url: str) -> UpstreamAnswer:
     # The upstream's time limit is not under test, and the test's machine may be slow.
-    patient = replace(given.upstream, timeout_ms=_PATIENT_MS)
+    patient = replace(given.upstream, timeout_ms=_TIMEOUT_MS)
     client = UpstreamClient(patient, given.contract)
     client.apply((url,))
     async with aiohttp.ClientSession() as session:
-        return await client.fetch(session, key_of(given.query), _PATIENT_MS / 1000)
+        return await client.fetch(session, key_of(given.query), _TIMEOUT_MS / 1000)
 
 
-def _alike(schema: Any, value: Any) -> Any:
+def _matcher(schema: Any, value: Any) -> Any:
     """A matcher for any value with the types of ``value``, which holds only what is needed."""
     if isinstance(value, dict):
-        fields = _under("properties", schema)
-        return match.like({name: _alike(fields[name], each) for name, each in value.items()})
+        fields = _keyword("properties", schema)
+        return match.like({name: _matcher(fields[name], each) for name, each in value.items()})
     if isinstance(value, list) and value:
-        return match.each_like(_alike(_under("items", schema), value[0]))
+        return match.each_like(_matcher(_keyword("items", schema), value[0]))
     if isinstance(value, int | float) and not isinstance(value, bool):
-        whole = _under("type", schema) == "integer"
+        whole = _keyword("type", schema) == "integer"
         return match.int(int(value)) if whole else match.number(value)
     return match.like(value)
 
 
-def _under(word: str, schema: Any) -> Any:
+def _keyword(word: str, schema: Any) -> Any:
     """The schema's value for ``word``, {} if it has none."""
     return schema.get(word, {}) if isinstance(schema, dict) else {}
 
 
-def _size(value: Any) -> int:
+def _count_values(value: Any) -> int:
     """How many values there are in ``value``."""
     if isinstance(value, dict | list):
-        return sum(map(_size, value.values() if isinstance(value, dict) else value))
+        return sum(map(_count_values, value.values() if isinstance(value, dict) else value))
     return 1

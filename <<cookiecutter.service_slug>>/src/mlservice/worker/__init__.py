@@ -1,1 +1,1 @@
-"""The worker: holds one model and only predicts."""
+"""The worker: the process that holds one model and only predicts."""

@@ -1,7 +1,7 @@
-"""Work beside predicting: a thread that ends with the process, and memory that is given back.
+"""Loads models in a thread beside the predicting one, and releases their memory.
 
-An executor is not used, because Python waits for its threads at exit, and a worker that is told
-to stop while it loads a large model must not be killed for that.
+An executor is not used, because Python waits at exit for an executor's threads. A worker that is
+stopped while it loads a large model would then be killed.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _SWITCH_SECONDS = 0.0005
 class LoadThread:
     """One thread for all loading; belongs to one event loop.
 
-    It is kept, since each new thread would bring memory pools of its own, which the C library
-    and a framework's OpenMP hold on to.
+    One thread is kept, because the C library and a framework's OpenMP keep memory pools for each
+    new thread.
     """
 
     def __init__(self) -> None:
@@ -33,9 +33,9 @@ class LoadThread:
         threading.Thread(target=self._run, name="load", daemon=True).start()
 
     async def call(self, function: Callable[[], Result]) -> Result:
-        """What ``function()`` returns or raises, in the thread.
+        """Call ``function()`` in the thread; returns or raises what it does.
 
-        A cancelled caller leaves the call to end by itself.
+        If the caller is cancelled, the call still runs to its end.
         """
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
@@ -62,11 +62,11 @@ class LoadThread:
 
 
 @contextlib.contextmanager
-def short_turns() -> Iterator[None]:
-    """Let threads take turns more often meanwhile.
+def short_switch_interval() -> Iterator[None]:
+    """Switch between threads more often inside this context.
 
-    Loading that is pure Python would else keep the lock of the interpreter for 5 ms each time
-    that a request needs it.
+    Otherwise a load in pure Python holds the interpreter's lock for 5 ms each time that a request
+    needs it.
     """
     before = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH_SECONDS)
@@ -76,8 +76,8 @@ def short_turns() -> Iterator[None]:
         sys.setswitchinterval(before)
 
 
-def give_back_memory() -> None:
-    """Free what nobody refers to any more, and return it to the system where glibc can."""
+def release_memory() -> None:
+    """Collect garbage, and return free memory to the system if the C library can."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

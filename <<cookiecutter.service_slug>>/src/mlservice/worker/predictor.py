@@ -1,7 +1,7 @@
-"""Predicts batches in one thread of its own, so that the worker always can say how it is.
+"""Predicts batches in a thread of its own, so that the worker can always report its health.
 
-Deadlines are looked at once more just before the model runs: what nobody waits for any more is
-not computed. A row that the model cannot take fails alone.
+Deadlines are checked again just before the model runs, so expired rows are not computed. A row that
+the model refuses fails alone.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ log = logging.getLogger("mlservice.worker")
 class Predictor:
     """Runs the model of a slot; one call at a time.
 
-    ``slot`` is the one for new calls, None before the first; a swap exchanges it.
+    ``slot`` is used for new calls, and is None before the first model; a swap replaces it.
     """
 
     def __init__(self, slot: ModelSlot | None) -> None:
-        """Begin with ``slot``."""
+        """Begin with ``slot``, or without a model."""
         self.slot = slot
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="predict")
         self._busy_since: float | None = None
 
     @property
     def busy_seconds(self) -> float:
-        """How long the call that runs now has been running; 0 where none does."""
+        """Seconds since the current call began; 0 if none runs."""
         since = self._busy_since
         return time.monotonic() - since if since is not None else 0.0
 
     def start(
         self, slot: ModelSlot, rows: Array, timeouts_ms: npt.NDArray[np.uint32]
     ) -> asyncio.Future[tuple[Array, Statuses, str]]:
-        """Scores, statuses and ``slot``'s version to come, for ``rows`` of shape (n, columns).
+        """Queue ``rows`` of shape (n, columns); returns a future of scores, statuses and version.
 
-        The timeouts run from now on, whatever is before these rows in the queue. A future that
-        is cancelled before its turn leaves nothing to do.
+        The timeouts begin now, however many rows are queued before. If the future is cancelled
+        before its turn, nothing is computed.
         """
         received = time.monotonic()
         loop = asyncio.get_running_loop()
         return loop.run_in_executor(self._thread, self._run, slot, rows, timeouts_ms, received)
 
     async def idle(self) -> None:
-        """Wait until every call that was started before has ended."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, _nothing)
+        """Wait until every call that was queued before has ended."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, _do_nothing)
 
     def _run(
         self, slot: ModelSlot, rows: Array, timeouts_ms: npt.NDArray[np.uint32], received: float
@@ -74,12 +74,12 @@ class Predictor:
             self._busy_since = None
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     pass
 
 
 def _scores(slot: ModelSlot, rows: Array) -> tuple[Array, Statuses]:
-    """Scores and statuses; where the model objects to a batch, its halves are tried apart."""
+    """Return scores and statuses; if the model refuses a batch, its halves are tried separately."""
     count = len(rows)
     try:
         scores = np.asarray(slot.predict(rows), dtype=np.float64)
@@ -90,7 +90,9 @@ def _scores(slot: ModelSlot, rows: Array) -> tuple[Array, Statuses]:
         log.exception("model %s cannot predict a row", slot.version)
         return np.full(1, np.nan), np.full(1, Status.FAILED, np.uint8)
     if scores.shape != (count,):
-        log.error("model %s: shape %s for %d rows", slot.version, scores.shape, count)
+        log.error(
+            "model %s returned scores of shape %s for %d rows", slot.version, scores.shape, count
+        )
         return np.full(count, np.nan), np.full(count, Status.FAILED, np.uint8)
     statuses = np.full(count, Status.OK, np.uint8)
     finite = np.isfinite(scores)

@@ -1,9 +1,9 @@
-"""Serves a model over gRPC, with the standard health service that tells the truth.
+"""Serves a model over gRPC, with the standard health service.
 
-Health follows the thing that predicts: a predict call that hangs makes the worker NOT_SERVING
-while it hangs, and one that never comes back ends the process, since Python cannot end a
-thread; whoever supervises the worker (Nomad, or ``mlservice serve local``) starts it anew. A
-worker that has no model yet is alive (the service "live") but cannot predict (the service "").
+Health must reflect whether the worker can predict. So the worker is NOT_SERVING while a predict
+call hangs. If a call hangs too long, the process exits, because Python cannot end a thread. Its
+supervisor (Nomad, or ``mlservice serve local``) then starts a new one. A worker without a model is
+alive (the service "live") but cannot predict (the service "").
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from mlservice.worker.slot import ModelSlot
 from mlservice.worker.swapper import Fetch, Swapper
 
 EXIT_STUCK = 70
-_WATCH_SECONDS = 0.1
-# Two workers on one port would share it in silence.
+_HEALTH_SECONDS = 0.1
+# Otherwise two workers on one port would share it without an error.
 _OPTIONS = [*CHANNEL_OPTIONS, ("grpc.so_reuseport", 0)]
 log = logging.getLogger("mlservice.worker")
 
@@ -45,7 +45,7 @@ log = logging.getLogger("mlservice.worker")
 def serve_worker(settings: Settings, slot: ModelSlot | None, fetch: Fetch | None = None) -> None:
     """Serve ``slot`` until SIGTERM or SIGINT; raises ``AddressInUse``.
 
-    With ``fetch`` the models are those that the live file names, loaded by it.
+    With ``fetch``, the worker also serves each model that the live file names, loaded by ``fetch``.
     """
     log_as_json(settings.service.name)
     metrics.serve_metrics("worker", settings.worker.host, settings.worker.metrics_port)
@@ -62,30 +62,30 @@ async def _serve(settings: Settings, predictor: Predictor, fetch: Fetch | None) 
     predict_pb2_grpc.add_PredictorServicer_to_server(PredictServicer(predictor), server)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     host, port = settings.worker.host, settings.worker.port
-    # gRPC's own error does not say why; this one does.
+    # gRPC's own error has no reason; this one has.
     listen("worker", host, port).close()
     credentials = server_credentials(settings.internal_tls, settings.folder)
     if credentials:
         server.add_secure_port(f"{host}:{port}", credentials)
     else:
         server.add_insecure_port(f"{host}:{port}")
-    # A health service says SERVING until it is told otherwise.
+    # The health service reports SERVING by default.
     await servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
     await server.start()
-    async with _following(settings, predictor, fetch):
-        watch = asyncio.create_task(_watch(predictor, servicer, settings.worker))
-        log.info("%s is served on %s:%d", _name(predictor.slot), host, port)
-        await _signalled()
-        watch.cancel()
+    async with _follow_live_file(settings, predictor, fetch):
+        reporting = asyncio.create_task(_report_health(predictor, servicer, settings.worker))
+        log.info("%s is served on %s:%d", _describe(predictor.slot), host, port)
+        await _wait_for_signal()
+        reporting.cancel()
     await servicer.enter_graceful_shutdown()
     await server.stop(SHUTDOWN.worker)
 
 
 @contextlib.asynccontextmanager
-async def _following(
+async def _follow_live_file(
     settings: Settings, predictor: Predictor, fetch: Fetch | None
 ) -> AsyncIterator[None]:
-    """Take the models of the live file meanwhile, if it shall be followed."""
+    """Swap to each model that the live file names, if there is a live file."""
     path = settings.live_file
     if path is None or fetch is None:
         yield
@@ -98,39 +98,42 @@ async def _following(
     try:
         yield
     finally:
-        # Python gives up its handlers before it ends, and the signal would kill it then.
+        # Python removes its handlers before it exits, and a late SIGHUP would kill it then.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         for task in tasks:
             task.cancel()
 
 
-def _name(slot: ModelSlot | None) -> str:
+def _describe(slot: ModelSlot | None) -> str:
     return f"model {slot.version}" if slot else "no model yet"
 
 
-async def _watch(
+async def _report_health(
     predictor: Predictor, servicer: health.HealthServicer, settings: WorkerSettings
 ) -> None:
-    """Let the health service say whether the predicting thread moves, and has a model."""
-    said: dict[str, bool] = {}
+    """Report in the health service whether predict calls end, and whether there is a model."""
+    reported: dict[str, bool] = {}
     while True:
         busy_ms = predictor.busy_seconds * 1000
         if busy_ms > settings.give_up_after_ms:
-            log.critical("a predict call hangs for %.1f s: the process ends", busy_ms / 1000)
+            log.critical("a predict call has hung for %.1f s: the process exits", busy_ms / 1000)
             logging.shutdown()
             os._exit(EXIT_STUCK)
-        moves = busy_ms <= settings.stuck_after_ms
-        if moves != said.get("live", True):
-            log.warning("predicting %s", "moves again" if moves else "hangs")
-        for name, well in (("live", moves), ("", moves and predictor.slot is not None)):
-            if well != said.get(name):
-                said[name] = well
+        responsive = busy_ms <= settings.stuck_after_ms
+        if responsive != reported.get("live", True):
+            log.warning("predict calls %s", "end again" if responsive else "hang")
+        for name, serving in (
+            ("live", responsive),
+            ("", responsive and predictor.slot is not None),
+        ):
+            if serving != reported.get(name):
+                reported[name] = serving
                 status = health_pb2.HealthCheckResponse
-                await servicer.set(name, status.SERVING if well else status.NOT_SERVING)
-        await asyncio.sleep(_WATCH_SECONDS)
+                await servicer.set(name, status.SERVING if serving else status.NOT_SERVING)
+        await asyncio.sleep(_HEALTH_SECONDS)
 
 
-async def _signalled() -> None:
+async def _wait_for_signal() -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,4 +1,4 @@
-"""The Predictor service of predict.proto: batches come in, scores go out, in their order."""
+"""The Predictor service of predict.proto: receives batches and replies in their order."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class PredictServicer(predict_pb2_grpc.PredictorServicer):
         reading = asyncio.create_task(self._start_all(request_iterator, started))
         try:
             while (scored := await started.get()) is not None:
-                yield _reply(*await scored)
+                yield _make_reply(*await scored)
             await reading
-        except _Refused as error:
+        except _Refusal as error:
             await context.abort(error.code, str(error))
         finally:
             reading.cancel()
@@ -49,7 +49,7 @@ class PredictServicer(predict_pb2_grpc.PredictorServicer):
         requests: AsyncIterator[predict_pb2.PredictRequest],
         started: asyncio.Queue[Started | None],
     ) -> None:
-        """Read ahead, so that a row's time runs while it waits for its turn."""
+        """Read ahead, so that a row's timeout also counts while it waits."""
         try:
             async for request in requests:
                 started.put_nowait(self._start(request))
@@ -59,9 +59,9 @@ class PredictServicer(predict_pb2_grpc.PredictorServicer):
     def _start(self, request: predict_pb2.PredictRequest) -> Started:
         slot = self._predictor.slot
         if slot is None:
-            raise _Refused(grpc.StatusCode.UNAVAILABLE, "this worker has no model yet")
+            raise _Refusal(grpc.StatusCode.UNAVAILABLE, "this worker has no model yet")
         if request.features != slot.features:
-            raise _Refused(
+            raise _Refusal(
                 grpc.StatusCode.FAILED_PRECONDITION,
                 f"model {slot.version} was trained with other features: deploy gateway and model "
                 "from the same commit",
@@ -70,9 +70,9 @@ class PredictServicer(predict_pb2_grpc.PredictorServicer):
             rows = unpack_rows(request.rows, request.count)
             timeouts = unpack_timeouts(request.timeouts_ms)
         except ValueError as error:
-            raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
+            raise _Refusal(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
         if rows.shape[1] != slot.columns or len(timeouts) != len(rows):
-            raise _Refused(
+            raise _Refusal(
                 grpc.StatusCode.INVALID_ARGUMENT,
                 f"rows of shape {rows.shape} with {len(timeouts)} timeouts, for a model of "
                 f"{slot.columns} columns",
@@ -80,15 +80,15 @@ class PredictServicer(predict_pb2_grpc.PredictorServicer):
         return self._predictor.start(slot, rows, timeouts)
 
 
-class _Refused(Exception):
-    """A request that ends its stream, with a status for it."""
+class _Refusal(Exception):
+    """A request that ends its stream with a gRPC status."""
 
     def __init__(self, code: grpc.StatusCode, words: str) -> None:
         super().__init__(words)
         self.code = code
 
 
-def _reply(scores: Array, statuses: Statuses, version: str) -> predict_pb2.PredictReply:
+def _make_reply(scores: Array, statuses: Statuses, version: str) -> predict_pb2.PredictReply:
     return predict_pb2.PredictReply(
         scores=scores.astype("<f8").tobytes(), statuses=statuses.tobytes(), model_version=version
     )

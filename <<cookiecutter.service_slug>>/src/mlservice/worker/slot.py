@@ -1,6 +1,6 @@
-"""A loaded model, ready to predict, and how it comes to be: fetch, verify, load, try.
+"""Fetches, verifies, loads and tries a model; the result is a slot that is ready to predict.
 
-Nothing of a slot changes once it is made, so a swap is the exchange of one reference.
+A slot never changes, so a swap replaces one reference.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ModelSlot:
-    """A model that has passed its checks: ``predict`` maps (n, columns) to (n,)."""
+    """A model that has passed its checks; ``predict`` maps shape (n, columns) to (n,)."""
 
     version: str
     columns: int
@@ -33,7 +33,7 @@ class ModelSlot:
     predict: Callable[[Array], Array]
 
 
-def load_slot(artifact: Artifact, side: ModelCode) -> ModelSlot:
+def load_slot(artifact: Artifact, code: ModelCode) -> ModelSlot:
     """Load the model in ``artifact`` and try it on its golden rows.
 
     Raises ``ArtifactCorrupt`` for an altered file and ``ModelRefused`` for a model that cannot
@@ -41,24 +41,24 @@ def load_slot(artifact: Artifact, side: ModelCode) -> ModelSlot:
     """
     with artifact.files() as folder:
         try:
-            model, golden = try_model(side, folder)
+            model, golden = try_model(code, folder)
         except ModelRefused as error:
             raise ModelRefused(f"{artifact.uri}: {error}") from error
     return ModelSlot(
         version=artifact.version,
         columns=len(golden.features),
         features=features_digest(golden.features),
-        predict=lambda rows: side.predict(model, rows),
+        predict=lambda rows: code.predict(model, rows),
     )
 
 
 def fetch_slot(
-    record: ModelRecord, store: Store, side: ModelCode, names: Sequence[str]
+    record: ModelRecord, store: Store, code: ModelCode, names: Sequence[str]
 ) -> ModelSlot:
-    """Load the model that ``record`` names, if it is the one that was published.
+    """Load the model that ``record`` names, after a check of its published checksum.
 
-    ``names`` are the features that gateways of this code send. Raises what ``load_slot`` does,
-    ``ArtifactNotFound``, and ``StoreError`` where the store is away.
+    ``names`` are the features that gateways of this code send. Raises what ``load_slot`` raises,
+    ``ArtifactNotFound``, and ``StoreError`` if the store cannot be reached.
     """
     path = relative_path(store, record.uri)
     text = store.read(f"{path}/{MANIFEST_NAME}")
@@ -68,7 +68,7 @@ def fetch_slot(
             f"{record.uri}/{MANIFEST_NAME}: has SHA-256 {digest[:12]}…, but was published with "
             f"{record.sha256[:12]}…: it was altered, so publish another model"
         )
-    slot = load_slot(Artifact(store, path, Manifest.decode(text, record.uri)), side)
+    slot = load_slot(Artifact(store, path, Manifest.decode(text, record.uri)), code)
     if slot.features != features_digest(names):
         raise ModelRefused(
             f"{record.uri}: was trained with other features than FEATURES in features.py: train "
