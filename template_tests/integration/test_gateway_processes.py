@@ -217,6 +217,7 @@ def test_a_process_that_ends_at_each_start_is_started_after_longer_and_longer_pa
     pauses = [line.split("again in ")[1] for line in running.gateway.lines("starts again in")]
     assert pauses[:3] == ["0.5 s", "1 s", "2 s"]
     assert {running.ask() for _ in range(30)} == {200}
+    assert all(running.gateway.ready() for _ in range(10))
     contract.write_text(good, "utf-8")
     wait_for(lambda: running.metric("mlservice_gateway_processes") == COUNT, 30)
 

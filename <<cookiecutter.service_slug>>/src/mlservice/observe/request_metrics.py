@@ -43,39 +43,37 @@ class RequestHistogram(Collector):
         """Register with prometheus_client."""
         self._name, self._meaning, self._labels = name, meaning, labels
         self._bounds = tuple(bounds)
-        self._sums: dict[Labels, float] = {}
-        self._counts: dict[Labels, list[int]] = {}
+        # One more count than bounds, then the sum: one look-up finds them all.
+        self._series: dict[Labels, list[float]] = {}
         REGISTRY.register(self)
 
     def observe(self, labels: Labels, amount: float) -> None:
         """Count ``amount``."""
-        counts = self._counts.get(labels)
-        if counts is None:
-            counts = self._begin(labels)
-        counts[bisect_left(self._bounds, amount)] += 1
-        self._sums[labels] += amount
+        series = self._series.get(labels)
+        if series is None:
+            series = self._begin(labels)
+        series[bisect_left(self._bounds, amount)] += 1
+        series[-1] += amount
 
     def observe_many(self, labels: Labels, amounts: Iterable[float]) -> None:
         """Count each of ``amounts``; cheaper than one by one."""
-        counts = self._counts.get(labels)
-        if counts is None:
-            counts = self._begin(labels)
+        series = self._series.get(labels)
+        if series is None:
+            series = self._begin(labels)
         bounds, total = self._bounds, 0.0
         for amount in amounts:
-            counts[bisect_left(bounds, amount)] += 1
+            series[bisect_left(bounds, amount)] += 1
             total += amount
-        self._sums[labels] += total
+        series[-1] += total
 
     def collect(self) -> Iterator[Metric]:
         """The counts as they are; prometheus_client calls this."""
         family = HistogramMetricFamily(self._name, self._meaning, labels=self._labels)
         limits = [*(str(bound) for bound in self._bounds), "+Inf"]
-        for labels, counts in list(self._counts.items()):
-            buckets = list(zip(limits, accumulate(counts), strict=True))
-            family.add_metric(labels, buckets, self._sums[labels])
+        for labels, (*counts, total) in list(self._series.items()):
+            family.add_metric(labels, list(zip(limits, accumulate(counts), strict=True)), total)
         yield family
 
-    def _begin(self, labels: Labels) -> list[int]:
-        self._sums[labels] = 0.0  # first, because a scrape looks it up for each of the counts
-        counts = self._counts[labels] = [0] * (len(self._bounds) + 1)
-        return counts
+    def _begin(self, labels: Labels) -> list[float]:
+        series = self._series[labels] = [0] * (len(self._bounds) + 2)
+        return series
