@@ -1,6 +1,6 @@
 # The gateway: the HTTP side of << cookiecutter.service_slug >>, on the cluster for services.
 #
-# `mlservice deploy register` gives the variables (nomad/ENVIRONMENT.vars.hcl, service.toml). By hand:
+# `mlservice deploy register` sets the variables, from nomad/ENVIRONMENT.vars.hcl and service.toml. By hand:
 #   nomad job plan -hcl2-strict=false -var-file=nomad/staging.vars.hcl nomad/gateway.nomad.hcl
 
 variable "datacenters" {
@@ -51,7 +51,7 @@ variable "version" {
 }
 
 variable "env" {
-  description = "More environment for the task, such as MLSERVICE_ARTIFACTS__ROOT"
+  description = "More environment variables of the task, such as MLSERVICE_ARTIFACTS__ROOT"
   type        = map(string)
   default     = {}
 }
@@ -75,7 +75,7 @@ variable "upstreams" {
 }
 
 variable "gateway_count" {
-  description = "Instances"
+  description = "Number of instances"
   type        = number
   default     = 2
 }
@@ -87,7 +87,7 @@ variable "gateway_canaries" {
 }
 
 variable "auto_promote" {
-  description = "Promote as soon as the canaries are healthy, without anybody's judgement"
+  description = "Promote as soon as the canaries are healthy, without an operator"
   type        = bool
   default     = false
 }
@@ -105,19 +105,19 @@ variable "gateway_cpu" {
 }
 
 variable "gateway_memory_mb" {
-  description = "Memory that is reserved"
+  description = "Memory in MB that is reserved"
   type        = number
   default     = 512
 }
 
 variable "gateway_memory_max_mb" {
-  description = "Memory that the task may take where the cluster has some left"
+  description = "Memory in MB that the task may use if the cluster has some left"
   type        = number
   default     = 1024
 }
 
 variable "shutdown_delay" {
-  description = "Time between leaving Consul and SIGTERM: callers need it to hear of the leave"
+  description = "Time between leaving Consul and SIGTERM, in which callers stop using the instance; at least 5s"
   type        = string
   default     = "10s"
 }
@@ -143,7 +143,7 @@ job "<< cookiecutter.service_slug >>-gateway" {
       tags        = ["v${var.version}"]
       canary_tags = ["canary", "v${var.version}"]
 
-      # Three failures in a row and Nomad restarts the instance.
+      # After three failures in a row Nomad restarts the instance.
       check {
         name     = "alive"
         type     = "http"
@@ -153,12 +153,12 @@ job "<< cookiecutter.service_slug >>-gateway" {
 
         check_restart {
           limit = 3
-          # Counted from the allocation's start, so an image that is pulled slowly eats it.
+          # It begins with the allocation, so pulling the image takes from it.
           grace = "120s"
         }
       }
 
-      # Not ready is no reason for a restart: the worker is what is missing.
+      # Not ready is no reason for a restart: it only means that no worker can predict.
       check {
         name     = "ready"
         type     = "http"
@@ -166,7 +166,7 @@ job "<< cookiecutter.service_slug >>-gateway" {
         interval = "5s"
         timeout  = "2s"
 
-        # A deployment of the gateway must not fail for want of a worker.
+        # A deployment of the gateway must not fail because no worker is there.
         on_update = "ignore"
       }
     }
@@ -236,9 +236,9 @@ job "<< cookiecutter.service_slug >>-gateway" {
         MLSERVICE_EVENTS__FOLDER        = "${NOMAD_ALLOC_DIR}/events"
       })
 
-      # The live file: which workers and upstreams there are, of those that pass their checks, and
-      # what operators have set. The gateway follows the file by itself. A toggle is in force once
-      # Consul's change is rendered: within `wait`, and half a second of the gateway's.
+      # The live file has the workers and upstreams that pass their checks, and the operators'
+      # settings. The gateway follows the file. A change in Consul is in force after it is rendered
+      # (within `wait`), and after the gateway has read it (within half a second).
       template {
         destination = "local/live.json"
         change_mode = "noop"

@@ -1,6 +1,6 @@
-# One job of the pipeline in one size of memory, waiting to be dispatched, on the cluster for batch
-# jobs. `mlservice deploy register` registers this file once for each job that is declared with
-# @job and each of its memory sizes. Memory is claimed only while a dispatched child runs.
+# One job of the pipeline in one size of memory, to be dispatched, on the cluster for batch jobs.
+# `mlservice deploy register` registers this file once for each job that is declared with @job, and
+# for each of its memory sizes. Memory is claimed only while a dispatched child runs.
 
 variable "datacenters" {
   description = "Datacenters of the cluster that the job may run in"
@@ -44,7 +44,7 @@ variable "config" {
 }
 
 variable "env" {
-  description = "More environment for the task, such as MLSERVICE_ARTIFACTS__ROOT"
+  description = "More environment variables of the task, such as MLSERVICE_ARTIFACTS__ROOT"
   type        = map(string)
   default     = {}
 }
@@ -68,7 +68,7 @@ variable "job" {
 }
 
 variable "memory_mb" {
-  description = "Memory in MB, reserved and at most: more of it is the next size's"
+  description = "Memory in MB, reserved and at most; the job's next size has more"
   type        = number
   default     = 1024
 }
@@ -86,7 +86,7 @@ job "<< cookiecutter.service_slug >>-job" {
   namespace   = var.namespace
   datacenters = var.datacenters
 
-  # The payload is the call: inputs, parameters, output; or where in the artifact store it lies.
+  # The payload is the call (inputs, parameters, output), or its path in the artifact store.
   parameterized {
     payload       = "required"
     meta_required = ["output"]
@@ -94,8 +94,8 @@ job "<< cookiecutter.service_slug >>-job" {
   }
 
   group "job" {
-    # A failed child is final: who dispatched it knows whether more memory or another try helps. A
-    # node that is lost is another matter; Nomad places its allocations anew.
+    # A failed child is final: the pipeline decides whether more memory or another try helps. If a
+    # node is lost, Nomad places its allocations again.
     restart {
       attempts = 0
       mode     = "fail"

@@ -46,7 +46,7 @@ variable "config" {
 }
 
 variable "env" {
-  description = "More environment for the task, such as MLSERVICE_ARTIFACTS__ROOT"
+  description = "More environment variables of the task, such as MLSERVICE_ARTIFACTS__ROOT"
   type        = map(string)
   default     = {}
 }
@@ -76,13 +76,13 @@ variable "services_address" {
 }
 
 variable "services_region" {
-  description = "Region of that cluster; empty: the one that the pipeline runs in"
+  description = "Region of that cluster; empty: the region of the pipeline"
   type        = string
   default     = ""
 }
 
 variable "services_namespace" {
-  description = "Namespace of the worker job; empty: the one that the pipeline runs in"
+  description = "Namespace of the worker job; empty: the namespace of the pipeline"
   type        = string
   default     = ""
 }
@@ -100,7 +100,7 @@ variable "crons" {
 }
 
 variable "pipeline_cpu" {
-  description = "CPU in MHz; little is needed but at the end, when the model is tried"
+  description = "CPU in MHz; only the trial of the model at the end needs much"
   type        = number
   default     = 500
 }
@@ -138,7 +138,7 @@ job "<< cookiecutter.service_slug >>-pipeline" {
     for_each = local.retrain ? [1] : []
     content {
       crons            = var.crons
-      time_zone        = "UTC" # others skip or repeat hours twice a year
+      time_zone        = "UTC" # other zones skip or repeat an hour twice a year
       prohibit_overlap = true
     }
   }

@@ -1,5 +1,5 @@
-# Production: what differs from the defaults of the variables in nomad/*.nomad.hcl.
-# `mlservice deploy register --env production` hands each job those that it declares.
+# Production: values that differ from the defaults of the variables in nomad/*.nomad.hcl.
+# `mlservice deploy register --env production` gives each job those that it declares.
 
 datacenters = ["dc1"]
 

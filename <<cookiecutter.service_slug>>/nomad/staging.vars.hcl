@@ -1,5 +1,5 @@
-# Staging: what differs from the defaults of the variables in nomad/*.nomad.hcl.
-# `mlservice deploy register --env staging` hands each job those that it declares.
+# Staging: values that differ from the defaults of the variables in nomad/*.nomad.hcl.
+# `mlservice deploy register --env staging` gives each job those that it declares.
 
 datacenters = ["dc1"]
 

@@ -1,10 +1,10 @@
 # The worker: holds the model and only predicts, on the cluster for services.
 #
 # How a new model reaches it (service.toml, [models] reload):
-#   watch    the live file is rendered anew, and the worker sees that by itself
-#   signal   the live file is rendered anew, and Nomad sends SIGHUP
+#   watch    Nomad renders the live file again, and the worker follows it
+#   signal   Nomad renders the live file again, and sends SIGHUP
 #   rolling  the publisher registers this job with the new model in its meta, and the update block
-#            replaces instance after instance, with canaries and auto_revert
+#            replaces one instance after the other, with canaries and auto_revert
 #
 # By hand:
 #   nomad job plan -hcl2-strict=false -var-file=nomad/staging.vars.hcl nomad/worker.nomad.hcl
@@ -57,7 +57,7 @@ variable "version" {
 }
 
 variable "env" {
-  description = "More environment for the task, such as MLSERVICE_ARTIFACTS__ROOT"
+  description = "More environment variables of the task, such as MLSERVICE_ARTIFACTS__ROOT"
   type        = map(string)
   default     = {}
 }
@@ -92,7 +92,7 @@ variable "model" {
 }
 
 variable "stagger_ms" {
-  description = "Instances swap at a random moment within this time, not all at once"
+  description = "Longest random delay in milliseconds before an instance swaps its model"
   type        = number
   default     = 5000
 }
@@ -104,7 +104,7 @@ variable "serves" {
 }
 
 variable "worker_count" {
-  description = "Instances"
+  description = "Number of instances"
   type        = number
   default     = 2
 }
@@ -116,7 +116,7 @@ variable "worker_canaries" {
 }
 
 variable "auto_promote" {
-  description = "Promote as soon as the canaries are healthy, without anybody's judgement"
+  description = "Promote as soon as the canaries are healthy, without an operator"
   type        = bool
   default     = false
 }
@@ -128,19 +128,19 @@ variable "worker_cpu" {
 }
 
 variable "worker_memory_mb" {
-  description = "Memory that is reserved; while models are swapped two of them are held"
+  description = "Memory in MB that is reserved; during a swap the worker holds two models"
   type        = number
   default     = 1024
 }
 
 variable "worker_memory_max_mb" {
-  description = "Memory that the task may take where the cluster has some left"
+  description = "Memory in MB that the task may use if the cluster has some left"
   type        = number
   default     = 2048
 }
 
 variable "shutdown_delay" {
-  description = "Time between leaving Consul and SIGTERM: callers need it to hear of the leave"
+  description = "Time between leaving Consul and SIGTERM, in which callers stop using the instance; at least 5s"
   type        = string
   default     = "10s"
 }
@@ -152,7 +152,7 @@ job "<< cookiecutter.service_slug >>-worker" {
   namespace   = var.namespace
   datacenters = var.datacenters
 
-  # A change here is a deployment with canaries; only rolling puts the model here.
+  # A change of the meta is a deployment with canaries, so only rolling has the model here.
   meta = {
     model = var.reload == "rolling" ? var.model : "live"
   }
@@ -179,7 +179,7 @@ job "<< cookiecutter.service_slug >>-worker" {
         version = var.serves == "stable" ? "canary" : "${var.serves}-canary"
       }
 
-      # Whether the process moves. Three failures in a row and Nomad restarts the instance.
+      # Whether the process responds. After three failures in a row Nomad restarts the instance.
       check {
         name         = "alive"
         type         = "grpc"
@@ -189,7 +189,7 @@ job "<< cookiecutter.service_slug >>-worker" {
 
         check_restart {
           limit = 3
-          # Counted from the allocation's start, so an image that is pulled slowly eats it.
+          # It begins with the allocation, so pulling the image takes from it.
           grace = "120s"
         }
       }
@@ -269,8 +269,8 @@ job "<< cookiecutter.service_slug >>-worker" {
         MLSERVICE_LIVE__STAGGER_MS     = var.stagger_ms
       })
 
-      # The live file: which model is published. keyOrDefault never blocks, so that a worker starts
-      # (and waits, not ready) before the first model is there.
+      # The live file names the published model. keyOrDefault never blocks, so a worker starts
+      # before there is a first model, and waits for it without being ready.
       dynamic "template" {
         for_each = var.reload == "rolling" ? [] : [var.reload]
         content {
