@@ -216,6 +216,12 @@ def test_version_and_changelog_agree() -> None:
     assert re.findall(r"^## \[([\d.]+)\]", changes, re.M)[0] == version
 
 
+def test_the_double_of_nomad_has_the_templates_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    double = tomllib.loads((ROOT / "nomad_double" / "pyproject.toml").read_text("utf-8"))
+    assert double["project"]["version"] == version
+
+
 # The repository that a service starts as --------------------------------------------------
 
 
