@@ -13,9 +13,16 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mlservice.api import Change, Side, as_readers_see, compare, compare_with_release, is_major
+from mlservice.api import (
+    ContractChange,
+    Side,
+    as_readers_see,
+    compare,
+    compare_with_release,
+    is_major,
+)
 from mlservice.api.compatibility import GONE, REASONS, UNKNOWN, UNPROVEN
-from mlservice.api.schema_diff import edits
+from mlservice.api.schema_diff import differences
 from mlservice.cli.main import main
 from mlservice.errors import ContractError, ReleaseError
 from template_tests.support.rendering import git
@@ -174,7 +181,9 @@ def test_a_reference_that_is_replaced_by_what_it_refers_to_is_compatible() -> No
 
 def test_words_may_change_in_a_contract_that_refers_to_itself() -> None:
     old = {"type": "object", "properties": {"next": {"$ref": "#"}}, "title": "a"}
-    assert compare(old, {**old, "title": "b"}, "request") == [Change("#/title", 'was "a", is "b"')]
+    assert compare(old, {**old, "title": "b"}, "request") == [
+        ContractChange("#/title", 'was "a", is "b"')
+    ]
 
 
 def test_changes_that_break_only_together_are_breaking() -> None:
@@ -270,7 +279,7 @@ SCHEMAS = st.builds(
 def changed(draw: st.DrawFn) -> tuple[Any, Any]:
     """A schema and one that differs from it, mostly by a little."""
     old, other = draw(SCHEMAS), draw(SCHEMAS)
-    parts = [edit.apply(old) for edit in edits(old, other)]
+    parts = [difference.apply(old) for difference in differences(old, other)]
     new = draw(st.sampled_from([other, *parts]))
     assume(all(jsonschema_rs.meta.is_valid(schema) for schema in (old, new)))
     return (old, new) if draw(st.booleans()) else (new, old)
@@ -336,11 +345,11 @@ def test_what_a_reader_takes_is_never_less_below_a_not_and_its_like(
 def test_edits_are_none_between_equals_and_each_brings_the_new_schema_nearer(
     old: Any, new: Any
 ) -> None:
-    assert edits(old, old) == []
-    for edit in edits(old, new):
-        nearer = edit.apply(old)
-        assert edits(nearer, new) != edits(old, new)
-        assert len(edits(nearer, new)) < len(edits(old, new))
+    assert differences(old, old) == []
+    for difference in differences(old, new):
+        nearer = difference.apply(old)
+        assert differences(nearer, new) != differences(old, new)
+        assert len(differences(nearer, new)) < len(differences(old, new))
 
 
 # Versions --------------------------------------------------------------------------------
@@ -540,7 +549,7 @@ def test_a_contract_of_today_that_is_gone_or_broken_is_named(released: Repositor
 @pytest.mark.parametrize(
     ("tag", "arguments", "words"),
     [
-        ("v1x", (), "the tag 'v1x' is no version"),
+        ("v1x", (), "the tag 'v1x' is not a version"),
         ("v1.0.0", ("--since", "v7.0.0"), "--since v7.0.0: there is no such tag"),
         ("v1.0.0", ("--since", "--all"), "there is no such tag"),
         ("v1.0.0", ("--since=--all",), "there is no such tag"),

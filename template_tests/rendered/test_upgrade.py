@@ -465,7 +465,7 @@ def test_a_repository_that_is_not_ready(due: DueUpgrade, edit: str) -> None:
 
 SOURCES = {
     "../template": "'../template' is a relative path",
-    "/nowhere/template": "the template's folder '/nowhere/template' does not exist any more",
+    "/nowhere/template": "the template's folder '/nowhere/template' does not exist",
     "file:///nowhere/template.git": "the template 'file:///nowhere/template.git' cannot be reached",
     "https://git.example.com/ml": "not take for git: write it as 'git+https://git.example.com/ml'",
 }

@@ -1,11 +1,11 @@
-"""What the service promised by its last release, and what a change does to those who rely on it."""
+"""Compares the service's contracts with its last release: which changes break its clients."""
 
-from mlservice.api.compatibility import Change, Side, as_readers_see, compare
+from mlservice.api.compatibility import ContractChange, Side, as_readers_see, compare
 from mlservice.api.release import Comparison, compare_with_release, is_major
 
 __all__ = [
-    "Change",
     "Comparison",
+    "ContractChange",
     "Side",
     "as_readers_see",
     "compare",

@@ -1,11 +1,11 @@
-"""Whether a change of a contract breaks those who rely on it.
+"""Decides whether a change of a contract breaks clients.
 
-A request breaks callers unless every message that kept the old contract keeps the new one. A
-response breaks readers unless every message that keeps the new contract keeps the old one, as a
-reader sees it who ignores fields that he does not know. Both ask whether one set of messages lies
-in another, and jsonschema-rs, which checks the messages themselves, proves that or says that it
-cannot. What is not proven counts as breaking, and so does a field that is not described any more,
-even where it may still be sent.
+A changed request contract breaks callers unless every message that was valid is still valid. A
+changed response contract breaks readers unless every message that is now valid was valid before,
+for a reader who ignores unknown fields. Both are questions whether one set of messages contains
+another. jsonschema-rs, which also validates the messages, proves this or reports that it cannot.
+A change without a proof counts as breaking. So does a field that is no longer described, even if
+it may still be sent.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from typing import Any, Literal
 import jsonschema_rs
 from jsonschema_rs.canonical import CanonicalizationError, Containment
 
-from mlservice.api.schema_diff import Edit, edits
+from mlservice.api.schema_diff import Difference, differences
 
 Side = Literal["request", "response"]
 
 REASONS: dict[Side, str] = {
-    "request": "a request that was good may be refused",
+    "request": "a request that was valid may be refused",
     "response": "an answer may differ from what was promised",
 }
 GONE = "a field that others know is gone"
-UNKNOWN = "what this keyword means is not known here"
+UNKNOWN = "the meaning of this keyword is not known here"
 UNPROVEN = "it cannot be proven harmless"
 _WORDS = frozenset({"$comment", "deprecated", "description", "examples", "title"})
 _RULES = frozenset(
@@ -41,37 +41,40 @@ _RULES = frozenset(
     }
 )  # fmt: skip
 _CLOSING = ("additionalProperties", "unevaluatedProperties")
-# An object below one of these that may have more fields could refuse messages.
+# Below one of these, an object that allows more fields could refuse messages.
 _TURNING = frozenset({"contains", "if", "not", "oneOf"})
 _VALUES = frozenset({"const", "default", "enum", "examples"})
 
 
 @dataclass(frozen=True)
-class Change:
-    """A difference at ``place`` of a contract; ``breaks`` says why it is breaking, or nothing."""
+class ContractChange:
+    """A change at ``place`` of a contract; ``breaks`` is why it breaks clients, or empty."""
 
     place: str
     what: str
     breaks: str = ""
 
 
-def compare(old: Any, new: Any, side: Side) -> list[Change]:
-    """What differs between two contracts of the same ``side``; raises nothing for JSON Schemas."""
-    found = edits(old, new)
-    words_alone = all(edit.keyword in _WORDS for edit in found)
+def compare(old: Any, new: Any, side: Side) -> list[ContractChange]:
+    """The changes between two contracts of the same ``side``, which must be JSON Schemas."""
+    found = differences(old, new)
+    words_alone = all(difference.keyword in _WORDS for difference in found)
     harmless = words_alone or _proof(old, new, side) == Containment.YES
     changes = [
-        Change(edit.place, edit.what, _reason(edit, old, side, harmless=harmless)) for edit in found
+        ContractChange(
+            difference.place, difference.what, _reason(difference, old, side, harmless=harmless)
+        )
+        for difference in found
     ]
     if not harmless and not any(change.breaks for change in changes):
-        changes.append(Change("#", "all changes together", UNPROVEN))
+        changes.append(ContractChange("#", "all changes together", UNPROVEN))
     return changes
 
 
 def as_readers_see(schema: Any) -> Any:
-    """A response's ``schema`` with objects that may have more fields; nothing else differs.
+    """A response's ``schema`` in which all objects allow more fields.
 
-    It is left as it is where references could lead to it from below a ``not`` and its like.
+    It is unchanged if a reference could lead to an object from below a ``not`` or the like.
     """
     keys = set(_keywords(schema))
     if "$ref" in keys and keys & _TURNING:
@@ -79,20 +82,20 @@ def as_readers_see(schema: Any) -> Any:
     return _opened(schema)
 
 
-def _reason(edit: Edit, old: Any, side: Side, *, harmless: bool) -> str:
-    if edit.keyword in _WORDS:
+def _reason(difference: Difference, old: Any, side: Side, *, harmless: bool) -> str:
+    if difference.keyword in _WORDS:
         return ""
-    if edit.keyword not in _RULES:
+    if difference.keyword not in _RULES:
         return UNKNOWN
-    if edit.removes_field:
+    if difference.removes_field:
         return GONE
-    if harmless or _proof(old, edit.apply(old), side) == Containment.YES:
+    if harmless or _proof(old, difference.apply(old), side) == Containment.YES:
         return ""
-    return UNPROVEN if _proof(*edit.alone(), side) == Containment.UNKNOWN else REASONS[side]
+    return UNPROVEN if _proof(*difference.alone(), side) == Containment.UNKNOWN else REASONS[side]
 
 
 def _proof(old: Any, new: Any, side: Side) -> Containment:
-    """Whether those who rely on ``old`` are served by ``new``."""
+    """Whether clients of ``old`` can work with ``new``."""
     if side == "request":
         return _covers(new, old)
     return _covers(as_readers_see(old), as_readers_see(new))
@@ -107,7 +110,7 @@ def _covers(wide: Any, narrow: Any) -> Containment:
             for schema in (wide, narrow)
         ]
         return sets[0].covers(sets[1])
-    # A difference by itself may make no schema: a reference to what only another one adds.
+    # One difference alone may be no valid schema: it may refer to what only another one adds.
     except (CanonicalizationError, jsonschema_rs.ReferencingError, jsonschema_rs.ValidationError):
         return Containment.UNKNOWN
 

@@ -1,7 +1,7 @@
-"""The contracts as the last release promised them, read out of git, beside those of today.
+"""Reads the contracts of the last release from git, and compares them with the present ones.
 
 A release is a tag such as v1.4.0. The last one is the nearest before the commit that is checked
-out, so that a branch that keeps 1.x alive is compared with 1.x; where there is none (master was not
+out, so a branch that maintains 1.x is compared with 1.x. If there is none before it (master was not
 merged back yet), it is the newest of all.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlservice.api.compatibility import Change, Side, compare
+from mlservice.api.compatibility import ContractChange, Side, compare
 from mlservice.contracts import Contract
 from mlservice.errors import ReleaseError
 
@@ -28,14 +28,14 @@ _TAGS = "v[0-9]*"
 
 @dataclass(frozen=True)
 class Comparison:
-    """What changed since the release ``since``; ``new`` are the sides that it did not promise.
+    """What changed since the release ``since``; ``new`` are the contracts that it did not have.
 
-    Without any release ``since`` is empty and nothing changed.
+    Before the first release ``since`` is empty, and so are the changes.
     """
 
     version: str
     since: str = ""
-    changes: Mapping[Side, list[Change]] = field(default_factory=dict)
+    changes: Mapping[Side, list[ContractChange]] = field(default_factory=dict)
     new: tuple[Side, ...] = ()
 
     @property
@@ -45,7 +45,7 @@ class Comparison:
 
     @property
     def allowed(self) -> bool:
-        """Whether the version says what the changes do."""
+        """Whether the version announces the breaking changes, if there are any."""
         return not self.breaking or is_major(self.since, self.version)
 
 
@@ -54,8 +54,8 @@ def compare_with_release(
 ) -> Comparison:
     """Compare ``folder/contracts`` with the last release, or with the one tagged ``since``.
 
-    Raises ``ReleaseError`` where it or the version of today cannot be read, and ``ContractError``
-    for a contract that is no JSON Schema.
+    Raises ``ReleaseError`` if it or the present version cannot be read, and ``ContractError`` for
+    a contract that is not a JSON Schema.
     """
     git = _Git(folder, environ)
     version = _own_version(folder)
@@ -63,7 +63,7 @@ def compare_with_release(
     if tag is None:
         return Comparison(version)
     _version(tag, "the tag")
-    changes: dict[Side, list[Change]] = {}
+    changes: dict[Side, list[ContractChange]] = {}
     new = []
     for side in SIDES:
         path = f"contracts/{side}.schema.json"
@@ -76,9 +76,9 @@ def compare_with_release(
 
 
 def is_major(before: str, after: str) -> bool:
-    """Whether the step between two versions may break others: a greater major number.
+    """Whether the step between two versions may break clients: a greater major number.
 
-    As long as both are 0.y.z, a greater y counts as that. Raises ``ReleaseError``.
+    While both are 0.y.z, a greater y counts as well. Raises ``ReleaseError``.
     """
     old, new = _version(before, "the tag"), _version(after, "pyproject.toml")
     if old.major == new.major == 0:
@@ -92,7 +92,7 @@ def _version(text: str, source: str) -> Version:
     try:
         return Version(text)
     except InvalidVersion:
-        raise ReleaseError(f"{source} '{text}' is no version: give one such as v1.4.0") from None
+        raise ReleaseError(f"{source} '{text}' is not a version: give one such as v1.4.0") from None
 
 
 def _own_version(folder: Path) -> str:
@@ -128,13 +128,13 @@ class _Git:
             return tags[0]
         if _words(inside.stdout) == "true":
             raise ReleaseError(
-                "this clone is shallow and has no tag, so there may be releases that it does not "
-                "know: run `git fetch --unshallow --tags`, or set GIT_DEPTH to 0 in CI"
+                "this clone is shallow and has no tag, so it may lack releases: run "
+                " `git fetch --unshallow --tags`, or set GIT_DEPTH to 0 in CI"
             )
         return None
 
     def named(self, tag: str) -> str:
-        """``tag``, where there is such a tag."""
+        """``tag``; raises ``ReleaseError`` if there is no such tag."""
         found = self._run("rev-parse", "--verify", "--quiet", f"refs/tags/{tag}^{{commit}}")
         if found.returncode:
             raise ReleaseError(
@@ -144,7 +144,7 @@ class _Git:
         return tag
 
     def schema(self, tag: str, path: str) -> object:
-        """The schema at ``path`` in the release, None where it had none."""
+        """The schema at ``path`` in the release, or None if it had none."""
         shown = self._run("show", f"refs/tags/{tag}:./{path}")
         if shown.returncode:
             return None
@@ -156,7 +156,7 @@ class _Git:
             ) from error
 
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-        # A hook leaves GIT_DIR and its like behind, which would lead to another repository.
+        # A hook leaves variables such as GIT_DIR behind, which lead to another repository.
         environ = {key: text for key, text in self.environ.items() if not key.startswith("GIT_")}
         try:
             return subprocess.run(

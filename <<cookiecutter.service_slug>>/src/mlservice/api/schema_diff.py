@@ -1,6 +1,6 @@
-"""The single differences between two JSON Schemas, each with its place.
+"""Finds the single differences between two JSON Schemas, each with its place.
 
-Each can be made to the old schema by itself, so that ``compatibility`` can judge it without the
+Each can be applied to the old schema alone, so that ``compatibility`` can judge it without the
 others. Nothing is judged here.
 """
 
@@ -21,11 +21,11 @@ _ONE = (
     "unevaluatedItems", "unevaluatedProperties",
 )  # fmt: skip
 _ABSENT = object()
-_LONGEST = 60
+_MAX_SHOWN = 60
 
 
 @dataclass(frozen=True)
-class Edit:
+class Difference:
     """One difference: what happened to a ``keyword`` (of the schema itself: none), and where."""
 
     keyword: str
@@ -41,7 +41,7 @@ class Edit:
 
     @property
     def removes_field(self) -> bool:
-        """Whether a field of an object is not described any more."""
+        """Whether a field of an object is no longer described."""
         return self.keyword == "properties" and self.after is _ABSENT
 
     def apply(self, schema: Any) -> Any:
@@ -49,7 +49,7 @@ class Edit:
         return _put(schema, self.path, self.after)
 
     def alone(self) -> tuple[Any, Any]:
-        """The schemas before and after, of nothing but the keyword."""
+        """The schemas before and after, with only this keyword."""
         return self._only(self.before), self._only(self.after)
 
     def _only(self, value: Any) -> Any:
@@ -61,22 +61,22 @@ class Edit:
         return {self.keyword: {self.path[-1]: value} if named else value}
 
 
-def edits(old: Any, new: Any) -> list[Edit]:
-    """What makes ``new`` of ``old``, in the order of the names."""
+def differences(old: Any, new: Any) -> list[Difference]:
+    """The differences that turn ``old`` into ``new``, in the order of their names."""
     return list(_schema(old, new, ()))
 
 
-def _schema(old: Any, new: Any, path: Path) -> Iterator[Edit]:
+def _schema(old: Any, new: Any, path: Path) -> Iterator[Difference]:
     if isinstance(old, dict) and isinstance(new, dict):
         for keyword in sorted(old.keys() | new.keys()):
             before, after = old.get(keyword, _ABSENT), new.get(keyword, _ABSENT)
             if not _same(before, after):
                 yield from _keyword(keyword, before, after, (*path, keyword))
     elif not _same(old, new):
-        yield Edit("", path, f"was {_shown(old)}, is {_shown(new)}", old, new)
+        yield Difference("", path, f"was {_shown(old)}, is {_shown(new)}", old, new)
 
 
-def _keyword(keyword: str, before: Any, after: Any, path: Path) -> Iterator[Edit]:
+def _keyword(keyword: str, before: Any, after: Any, path: Path) -> Iterator[Difference]:
     both = {type(before), type(after)}
     if both == {dict} and keyword in _BY_NAME:
         yield from _names(keyword, before, after, path)
@@ -88,24 +88,24 @@ def _keyword(keyword: str, before: Any, after: Any, path: Path) -> Iterator[Edit
     elif both == {list} and keyword in _SETS:
         yield from _members(keyword, before, after, path)
     else:
-        yield Edit(keyword, path, _what(before, after), before, after)
+        yield Difference(keyword, path, _what(before, after), before, after)
 
 
-def _names(keyword: str, before: Any, after: Any, path: Path) -> Iterator[Edit]:
+def _names(keyword: str, before: Any, after: Any, path: Path) -> Iterator[Difference]:
     for name in sorted(before.keys() | after.keys()):
         old, new = before.get(name, _ABSENT), after.get(name, _ABSENT)
         if _ABSENT in (old, new):
-            yield Edit(keyword, (*path, name), _what(old, new), old, new)
+            yield Difference(keyword, (*path, name), _what(old, new), old, new)
         else:
             yield from _schema(old, new, (*path, name))
 
 
-def _members(keyword: str, before: Any, after: Any, path: Path) -> Iterator[Edit]:
+def _members(keyword: str, before: Any, after: Any, path: Path) -> Iterator[Difference]:
     for gone in _without(before, after):
         rest = _without(before, [gone])
-        yield Edit(keyword, path, f"{_shown(gone)} is gone", before, rest)
+        yield Difference(keyword, path, f"{_shown(gone)} is gone", before, rest)
     for added in _without(after, before):
-        yield Edit(keyword, path, f"{_shown(added)} is new", before, [*before, added])
+        yield Difference(keyword, path, f"{_shown(added)} is new", before, [*before, added])
 
 
 def _without(members: list[Any], others: list[Any]) -> list[Any]:
@@ -113,7 +113,7 @@ def _without(members: list[Any], others: list[Any]) -> list[Any]:
 
 
 def _put(schema: Any, path: Path, value: Any) -> Any:
-    """A copy of ``schema`` in which ``value`` stands at ``path``, or nothing."""
+    """A copy of ``schema`` with ``value`` at ``path``, or without that path."""
     if not path:
         return value
     first, rest = path[0], path[1:]
@@ -134,7 +134,7 @@ def _what(before: Any, after: Any) -> str:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether both are the same JSON; for Python, true is 1."""
+    """Whether both are the same JSON; Python alone would take true for 1."""
     if _ABSENT in (one, other):
         return one is other
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
@@ -142,7 +142,7 @@ def _same(one: Any, other: Any) -> bool:
 
 def _shown(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
 def _escaped(part: str | int) -> str:

@@ -1,7 +1,7 @@
-"""Runs copier in a process of its own and turns its tracebacks into a word and a remedy.
+"""Runs copier in a process of its own, and turns its tracebacks into messages with a remedy.
 
-Never with ``--trust``: a template must not run commands on the machine of whoever upgrades.
-Who trusts one all the same does so in copier's own settings, which stay in force.
+It never gets ``--trust``: a template must not run commands on the machine of the person who
+upgrades. They can trust a template in copier's own settings, which stay in force.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ class Copier:
     environ: Mapping[str, str]
 
     def render(self, source: str, version: str, answers: Path, into: Path) -> None:
-        """Render ``version`` anew; raises where an answer is missing or not allowed there."""
+        """Render ``version``; raises ``UpgradeError`` for a missing or forbidden answer."""
         options = ("--quiet", "--defaults", "--skip-tasks", f"--data-file={answers}")
         self._run(into.name, version, "copy", *options, f"--vcs-ref={version}", source, str(into))
 
     def update(self, folder: Path, version: str, data: Mapping[str, str]) -> None:
-        """Update the rendered ``folder``; that it ends well does not mean that it went well."""
+        """Update the rendered ``folder``; success of copier does not prove a good result."""
         given = [f"--data={name}={value}" for name, value in data.items()]
         options = ("--quiet", "--defaults", "--conflict=inline", *given, f"--vcs-ref={version}")
         self._run("update", version, "update", *options, str(folder))
 
     def _run(self, name: str, version: str, *arguments: str) -> None:
-        # -P: a file copier.py in the folder would be run instead. A cache for each process: the
-        # usual one would keep the address with its token, and two at once disturb each other.
+        # Without -P a file copier.py in the folder would run instead. Each process has a cache of
+        # its own: the usual one would keep the address with its token, and is not for two at once.
         result = subprocess.run(
             (sys.executable, "-P", "-m", "copier", *arguments),
             cwd=self.scratch,
@@ -63,7 +63,7 @@ class Copier:
 
 
 def require_copier() -> None:
-    """Raise ``UpgradeError`` where copier is not installed."""
+    """Raise ``UpgradeError`` if copier is not installed."""
     if importlib.util.find_spec("copier") is None:
         raise UpgradeError(
             "copier is not installed here: upgrade by `make upgrade`, which installs "
@@ -77,7 +77,7 @@ def _explain(words: str, version: str) -> str:
             groups = [" ".join(group.split()) for group in found.groups()]
             return text.format(*groups, version=version)
     tail = "\n".join(f"    | {line}" for line in words.splitlines()[-_TAIL_LINES:])
-    return f"copier failed with the template's version {version}; its last words:\n{tail}"
+    return f"copier failed with the template's version {version}; its last lines:\n{tail}"
 
 
 _GIVE = "mlservice upgrade --data {0}=VALUE"
@@ -101,6 +101,6 @@ _EXPLANATIONS = {
     ),
     _TASK: (
         "a migration of the template's version {version} failed: {0} ended with exit code {1}: "
-        "report it to the template's owners, or stay on your version until it is mended"
+        "report it to the template's owners, or stay on your version until it is fixed"
     ),
 }

@@ -1,8 +1,8 @@
-"""Runs git so that neither the caller's environment nor the user's settings change the outcome.
+"""Runs git so that neither the caller's environment nor the user's settings change the result.
 
-A hook or a pre-commit run leaves ``GIT_DIR`` and its like behind, which would send our commands
-to another repository; a user's hooks, signing, global ignore list or whitespace repair would
-change what is compared. What says how a server is reached stays.
+A hook or a pre-commit run leaves variables such as ``GIT_DIR`` behind, which would send our
+commands to another repository. A user's hooks, signing, global ignore list or whitespace repair
+would change what is compared. Variables for the access to servers are kept.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _PLAIN = {
     "status.showUntrackedFiles": "normal",
     "tag.gpgSign": "false",
 }
-# Only for repositories of our own: in the owner's, the own ignore list must count.
+# Only for our own clones: in the owner's repository their ignore list must count.
 _ALONE = {
     "core.attributesFile": os.devnull,
     "core.autocrlf": "false",
@@ -62,7 +62,7 @@ class Git:
     def run(
         self, *arguments: str, stdin: bytes = b"", extra: Mapping[str, str] | None = None
     ) -> bytes:
-        """The output; raises ``UpgradeError`` with git's own words where it fails."""
+        """The output; raises ``UpgradeError`` with git's own message if it fails."""
         result = self._call(arguments, stdin, extra or {})
         if result.returncode:
             words = redact(result.stderr.decode(errors="replace").strip())
@@ -74,12 +74,12 @@ class Git:
         return self.run(*arguments, extra=extra).decode(errors="surrogateescape").rstrip("\n")
 
     def paths(self, *arguments: str) -> list[str]:
-        """The output of a command that separates by NUL (``-z``)."""
+        """The paths that a command prints, separated by NUL (``-z``)."""
         found = self.run(*arguments).decode(errors="surrogateescape").split("\0")
         return [path for path in found if path]
 
     def attempt(self, *arguments: str) -> str | None:
-        """The output, or None where git answers with a failure."""
+        """The output, or None if git fails."""
         result = self._call(arguments, b"", {})
         return None if result.returncode else result.stdout.decode(errors="replace").strip()
 
@@ -100,12 +100,12 @@ class Git:
             raise UpgradeError("git is not on the PATH: install it, upgrades need it") from error
         except subprocess.TimeoutExpired as error:
             raise UpgradeError(
-                f"git {arguments[0]} did not end within {_TIMEOUT:.0f} s: look at the network"
+                f"git {arguments[0]} did not end within {_TIMEOUT:.0f} s: check the network"
             ) from error
 
 
 def clean_environment(environ: Mapping[str, str], *, alone: bool) -> dict[str, str]:
-    """The environment for git and copier; ``alone`` where no user's setting may count."""
+    """The environment for git and copier; ``alone`` ignores all settings of the user."""
     kept = {
         name: value
         for name, value in environ.items()
@@ -120,6 +120,6 @@ def clean_environment(environ: Mapping[str, str], *, alone: bool) -> dict[str, s
 
 
 def redact(text: str) -> str:
-    """The text with what may be a password or a token in an address blotted out."""
+    """The text without anything in an address that may be a password or a token."""
     text = re.sub(r"(\w://)[^/\s'\"]*@", r"\1***@", text)
     return re.sub(r"(?i)((?:token|password|secret)=)[^&\s'\"]+", r"\1***", text)

@@ -1,16 +1,16 @@
-"""Judges a rehearsed upgrade: each guard names what it would cost the owner, and the remedy.
+"""Judges a rehearsed upgrade: each guard names what the owner would lose, and the remedy.
 
-copier's exit code is no judge: it is 0 with conflicts, with an edited file deleted, and with a
-binary file of the owner's replaced.
+copier's exit code does not help: it is 0 with conflicts, with an edited file deleted, and with a
+binary file of the owner replaced.
 """
 
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-from mlservice.upgrade.answers import ANSWERS_FILE
+from mlservice.upgrade.copier_answers import ANSWERS_FILE
 from mlservice.upgrade.rehearsal import Rehearsal, find_markers
-from mlservice.upgrade.trees import changes, edit_survives
+from mlservice.upgrade.trees import edit_survives, path_changes
 
 _HOUSE = (
     "src/{package}/*",
@@ -34,18 +34,20 @@ def in_house(path: str, package: str) -> bool:
 
 
 def owner_edits(found: Rehearsal) -> tuple[str, ...]:
-    """Files of the owner's that are not as the old version rendered them."""
-    return tuple(path for path in changes(found.old, found.owner).paths if path != ANSWERS_FILE)
+    """Files of the owner that differ from the old version's rendering."""
+    return tuple(
+        path for path in path_changes(found.old, found.owner).paths if path != ANSWERS_FILE
+    )
 
 
 def edits_at_risk(found: Rehearsal) -> tuple[str, ...]:
-    """Those of the owner's edits whose files the upgrade changes."""
-    touched = set(changes(found.owner, found.result).paths)
+    """The owner's edits in files that the upgrade changes."""
+    touched = set(path_changes(found.owner, found.result).paths)
     return tuple(path for path in owner_edits(found) if path in touched)
 
 
-def faults(found: Rehearsal, package: str, newest: str) -> list[str]:
-    """Everything that speaks against the upgrade, at once; empty where nothing does."""
+def vetoes(found: Rehearsal, package: str, newest: str) -> list[str]:
+    """All reasons against the upgrade; empty if there are none."""
     return [
         *_conflicts(found, newest),
         *_house(found, package),
@@ -59,7 +61,7 @@ def _conflicts(found: Rehearsal, newest: str) -> list[str]:
     paths = {*found.conflicts, *rejected, *(place.rsplit(":", 1)[0] for place in marked)}
     return [
         f"{path}: your edit and the template's change are in conflict: take your edit out of the "
-        f"file, commit, upgrade and put it back; or merge by hand on a branch of its own: "
+        f"file, commit, upgrade and put it back; or merge by hand on a branch: "
         f"`.venv/bin/copier update --defaults --vcs-ref={newest}`"
         for path in sorted(paths)
     ]
@@ -67,16 +69,16 @@ def _conflicts(found: Rehearsal, newest: str) -> list[str]:
 
 def _house(found: Rehearsal, package: str) -> list[str]:
     return [
-        f"{path}: the file is yours, and the upgrade would touch it: a fault of the template, "
-        "whose copier.yml must exclude it on updates: report it to its owners"
-        for path in changes(found.owner, found.result).paths
+        f"{path}: the file is yours, and the upgrade would touch it: this is a bug of the "
+        "template, whose copier.yml must exclude it on updates: report it to its owners"
+        for path in path_changes(found.owner, found.result).paths
         if in_house(path, package)
     ]
 
 
 def _lost_edits(found: Rehearsal, package: str, newest: str) -> list[str]:
-    said = {*found.conflicts, *(path.removesuffix(".rej") for path in found.rejected)}
-    candidates = [p for p in owner_edits(found) if p not in said and not in_house(p, package)]
+    reported = {*found.conflicts, *(path.removesuffix(".rej") for path in found.rejected)}
+    candidates = [p for p in owner_edits(found) if p not in reported and not in_house(p, package)]
     return [text for path in candidates if (text := _lost_edit(found, path, newest))]
 
 
@@ -103,22 +105,22 @@ _CAME_BACK = (
 )
 _DROPPED = (
     "{path}: you edited the file, and the template's version {newest} {target}: move what you "
-    "need of it to a file of your own, delete this one, commit and upgrade again"
+    "need to a file of your own, delete this one, commit and upgrade again"
 )
 _BOTH_ADDED = (
-    "{path}: the template adds a file of this name, which you have already: rename yours, commit "
-    "and upgrade again"
+    "{path}: the template adds a file of this name, and you have one already: rename yours, "
+    "commit and upgrade again"
 )
 _OVERWRITTEN = (
-    "{path}: your edit would be lost in the template's change: take it out of the file, commit, "
+    "{path}: the template's change would overwrite your edit: take it out of the file, commit, "
     "upgrade to {newest} and put it back"
 )
 
 
 def _renamed(found: Rehearsal, path: str) -> str:
-    """Where the template moved the file to: one with the same content is told by its name."""
+    """What the template did with the file; one with identical content counts as renamed."""
     lost = found.old.get(path)
-    for target in changes(found.old, found.new).added:
+    for target in path_changes(found.old, found.new).added:
         if lost is not None and found.new[target].blob == lost.blob:
             return f"renames it to {target}"
     return "drops it"

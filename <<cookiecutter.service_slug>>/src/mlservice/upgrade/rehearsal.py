@@ -1,7 +1,7 @@
-"""Performs the upgrade in a clone and keeps what the guards need to judge it.
+"""Performs the upgrade in a clone, and keeps what the guards need to judge it.
 
-The clone holds what is committed and nothing else, so ignored files (a filled-in ``.env``)
-are out of copier's reach. Old and new render show which lines are the owner's.
+The clone holds only what is committed, so copier cannot reach ignored files such as a filled-in
+``.env``. The renderings of the old and the new version show which lines are the owner's.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from mlservice.errors import UpgradeError
-from mlservice.upgrade.answers import ANSWERS_FILE, Answers, dump, read_answers
 from mlservice.upgrade.copier import Copier
+from mlservice.upgrade.copier_answers import ANSWERS_FILE, CopierAnswers, dump, read_answers
 from mlservice.upgrade.git import Git, clean_environment
 from mlservice.upgrade.trees import Tree, read_tree, store_tree
 
@@ -22,7 +22,7 @@ MARKER = "^([<]{7}|[>]{7}) "
 
 
 @dataclass(frozen=True)
-class Place:
+class ServiceRepository:
     """The repository and the service in it, which may be a folder of a larger one."""
 
     top: Git
@@ -32,7 +32,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What the upgrade did in the clone; paths are those of the service's folder."""
+    """What the upgrade did in the clone; paths are relative to the service's folder."""
 
     git: Git
     old: Tree
@@ -46,17 +46,17 @@ class Rehearsal:
 
 
 def rehearse(
-    place: Place,
-    answers: Answers,
+    repository: ServiceRepository,
+    answers: CopierAnswers,
     newest: str,
     data: Mapping[str, str],
     scratch: Path,
     environ: Mapping[str, str],
 ) -> Rehearsal:
-    """Clone the repository, update the clone, render both versions beside it."""
+    """Clone the repository, update the clone, and render both versions beside it."""
     clean = clean_environment(environ, alone=True)
-    clone = _clone(place, scratch / "clone", clean)
-    service = Git(clone.folder / place.prefix, clean)
+    clone = _clone(repository, scratch / "clone", clean)
+    service = Git(clone.folder / repository.prefix, clean)
     if not (service.folder / ANSWERS_FILE).is_file():
         raise UpgradeError(f"{ANSWERS_FILE} is not committed: `git add -f {ANSWERS_FILE}`, commit")
     copier = Copier(scratch, clean)
@@ -69,11 +69,13 @@ def rehearse(
         lambda: copier.update(service.folder, newest, data),
     )
     _check_data(data, answers, read_answers(new), newest)
-    return _observe(clone, service, place.prefix, old, new)
+    return _observe(clone, service, repository.prefix, old, new)
 
 
-def _check_data(data: Mapping[str, str], answers: Answers, rendered: Answers, newest: str) -> None:
-    """Refuse what ``--data`` cannot answer, which copier would take in silence."""
+def _check_data(
+    data: Mapping[str, str], answers: CopierAnswers, rendered: CopierAnswers, newest: str
+) -> None:
+    """Refuse ``--data`` that answers no question, which copier would silently ignore."""
     asked = rendered.values
     if unknown := sorted(data.keys() - asked.keys()):
         raise UpgradeError(
@@ -83,8 +85,9 @@ def _check_data(data: Mapping[str, str], answers: Answers, rendered: Answers, ne
     slug = answers.values.get("service_slug")
     if data.get("service_slug", slug) != slug:
         raise UpgradeError(
-            f"--data service_slug={data['service_slug']}: a service keeps its name ({slug}), on "
-            "which its package, jobs and Consul keys hang: start a new one and move your files"
+            f"--data service_slug={data['service_slug']}: a service keeps its name ({slug}), "
+            "since its package, jobs and Consul keys have it: start a new service and move your "
+            "files"
         )
 
 
@@ -96,7 +99,7 @@ def find_markers(git: Git) -> list[str]:
 
 
 def find_rejects(git: Git) -> list[str]:
-    """Files with what could not be merged, whether they are ignored or not."""
+    """Files with changes that could not be merged, also if git ignores them."""
     return git.paths(
         "ls-files",
         "-z",
@@ -109,16 +112,16 @@ def find_rejects(git: Git) -> list[str]:
     )
 
 
-def _clone(place: Place, into: Path, environ: Mapping[str, str]) -> Git:
-    """A clone of the last commit; by address, since a shallow repository has no other way."""
-    address = place.top.folder.as_uri()
+def _clone(repository: ServiceRepository, into: Path, environ: Mapping[str, str]) -> Git:
+    """A clone of the last commit, made by URL because a shallow repository allows nothing else."""
+    address = repository.top.folder.as_uri()
     outside = Git(into.parent, environ)
     outside.run("clone", "--quiet", "--depth=1", "--no-tags", "--", address, str(into))
     return Git(into, environ)
 
 
 def _all_of(*steps: Callable[[], None]) -> None:
-    """Run all at the same time; the first fault in the order given is the one to tell."""
+    """Run all at the same time; raises the first error in the order given."""
     with ThreadPoolExecutor(len(steps)) as pool:
         running = [pool.submit(step) for step in steps]
     for future in running:

@@ -1,4 +1,4 @@
-"""Words for an upgrade: what changes, which edits are at risk, and what to do next."""
+"""Describes an upgrade: what changes, which edits are at risk, and what to do next."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mlservice.upgrade.guards import edits_at_risk, in_house
 from mlservice.upgrade.rehearsal import Rehearsal
-from mlservice.upgrade.trees import changes
+from mlservice.upgrade.trees import path_changes
 
 _NEED_LOCK = ("requirements/platform.in", "requirements/dev.in")
 _SHOWN = 40
@@ -14,17 +14,17 @@ _SHOWN = 40
 
 def summary(found: Rehearsal, package: str, current: str, newest: str) -> str:
     """What the upgrade does to this repository."""
-    upgrade = changes(found.owner, found.result)
-    dropped = [p for p in changes(found.old, found.new).paths if p not in found.owner]
+    upgrade = path_changes(found.owner, found.result)
+    dropped = [p for p in path_changes(found.old, found.new).paths if p not in found.owner]
     sections = {
         "added": upgrade.added,
         "changed": upgrade.changed,
         "deleted": upgrade.deleted,
         "your edits in files that it changes, at risk: read these first": edits_at_risk(found),
-        "yours and left alone, though the template's example is new; compare if you like": [
-            path for path in changes(found.old, found.new).paths if in_house(path, package)
+        "yours, so not changed, though the template's example is new; compare if you like": [
+            path for path in path_changes(found.old, found.new).paths if in_house(path, package)
         ],
-        "deleted by you, so they stay away": [
+        "deleted by you, so they stay deleted": [
             p for p in dropped if p in found.old and not in_house(p, package)
         ],
         "ignored by git, so not taken": found.ignored,
@@ -37,7 +37,7 @@ def summary(found: Rehearsal, package: str, current: str, newest: str) -> str:
 
 def next_steps(found: Rehearsal, newest: str) -> str:
     """The commands that follow an applied upgrade."""
-    changed = changes(found.owner, found.result).paths
+    changed = path_changes(found.owner, found.result).paths
     lock = [path for path in _NEED_LOCK if path in changed]
     steps = ["git diff --cached             # review: the upgrade is staged, not committed"]
     if lock:

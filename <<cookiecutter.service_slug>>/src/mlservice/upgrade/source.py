@@ -1,7 +1,7 @@
-"""Finds the template and its newest version, and says whether that is newer than the recorded.
+"""Finds the template and its newest version, and compares that with the recorded one.
 
-copier looks for tags itself, but it takes a template without tags at its last commit, refuses
-a downgrade with an error, and shows an address with the token that may stand in it.
+copier looks for tags as well. But it takes the last commit of a template without tags, it fails on
+a downgrade, and it prints an address with the token that may be in it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlservice.errors import UpgradeError
-from mlservice.upgrade.answers import ANSWERS_FILE
+from mlservice.upgrade.copier_answers import ANSWERS_FILE
 from mlservice.upgrade.git import Git, clean_environment, redact
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 _SHORT = {"gh:": "https://github.com/", "gl:": "https://gitlab.com/"}
 _REMOTE = re.compile(r"^(\w[\w+.-]*://|[^/\\]+:)")
-# What copier knows to be git without asking the server; anything else ends in .git.
+# Addresses that copier takes for git without asking the server; others must end in .git.
 _TAKEN = ("git@", "git://", "git+", "https://github.com/", "https://gitlab.com/")
-# Many an id would pass for a version: 12c4567 is a candidate of release 12.
+# Many ids could be read as versions: 12c4567 is a candidate of release 12.
 _COMMIT_ID = re.compile(r"^[0-9a-f]{7,64}$")
 _DESCRIBED = re.compile(r"^(?P<tag>.+)-(?P<distance>\d+)-g[0-9a-f]+$")
 _EDIT = f"correct _src_path in {ANSWERS_FILE} and commit it"
@@ -43,7 +43,7 @@ def fetch(source: str, folder: Path, environ: Mapping[str, str]) -> Git:
 
 
 def newest_tag(template: Git, source: str) -> str:
-    """The tag of the newest version (PEP 440) that is no prerelease."""
+    """The tag of the newest version (PEP 440), without prereleases."""
     versions = [
         (version, tag)
         for tag in template.text("tag", "--list").splitlines()
@@ -58,7 +58,7 @@ def newest_tag(template: Git, source: str) -> str:
 
 
 def is_due(template: Git, recorded: str, newest: str) -> bool:
-    """Whether the newest version is newer than the one that is recorded."""
+    """Whether the newest version is newer than the recorded one."""
     target = commit_of(template, newest)
     current = commit_of(template, recorded)
     if current == target:
@@ -75,14 +75,14 @@ def is_due(template: Git, recorded: str, newest: str) -> bool:
 
 
 def commit_of(template: Git, name: str) -> str | None:
-    """The commit that a tag, a description (v0.1.0-3-gabc) or an id means; None if none."""
+    """The commit of a tag, a description (v0.1.0-3-gabc) or an id; None if there is none."""
     return template.attempt(
         "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"
     )
 
 
 def _version(tag: str) -> Version | None:
-    """Comes with copier, so it is loaded when it is needed."""
+    """The library for versions comes with copier, so it is imported here."""
     from packaging.version import InvalidVersion, Version
 
     try:
@@ -92,7 +92,7 @@ def _version(tag: str) -> Version | None:
 
 
 def _address(source: str) -> str:
-    """What git can clone; refuses a folder that cannot be found again."""
+    """An address that git can clone; refuses a folder that cannot be found again."""
     for short, long in _SHORT.items():
         if source.startswith(short):
             return f"{long}{source.removeprefix(short).lstrip('/').removesuffix('.git')}.git"
@@ -106,7 +106,7 @@ def _address(source: str) -> str:
         )
     if not folder.exists():
         raise UpgradeError(
-            f"_src_path: the template's folder '{source}' does not exist any more: write its "
+            f"_src_path: the template's folder '{source}' does not exist: write its "
             f"git address or its new path: {_EDIT}"
         )
     return str(folder)

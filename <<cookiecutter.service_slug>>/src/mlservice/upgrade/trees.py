@@ -1,8 +1,8 @@
-"""Compares whole folders as git trees: four of them meet in an upgrade.
+"""Compares whole folders as git trees, of which an upgrade has four.
 
-The old render, the new render, what the owner has, and what the rehearsal made of it all lie
-in the clone's object store, so a file is equal where mode and object id are, whatever its size,
-encoding or line ends.
+They are the renderings of the old and the new version, what the owner has, and the result of the
+rehearsal. All are in the clone's object store, so two files are equal if their modes and object ids
+are, whatever their size, encoding or line ends.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ Tree = Mapping[str, Entry]
 
 
 @dataclass(frozen=True)
-class Changes:
-    """Paths that a tree has more, otherwise or no longer than another one."""
+class PathChanges:
+    """Paths that were added, changed or deleted between two trees."""
 
     added: tuple[str, ...]
     changed: tuple[str, ...]
@@ -36,13 +36,13 @@ class Changes:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """All of them."""
+        """All of these paths."""
         return (*self.added, *self.changed, *self.deleted)
 
 
-def changes(before: Tree, after: Tree) -> Changes:
-    """What lies between two trees."""
-    return Changes(
+def path_changes(before: Tree, after: Tree) -> PathChanges:
+    """The changes from one tree to another."""
+    return PathChanges(
         added=tuple(sorted(after.keys() - before.keys())),
         changed=tuple(sorted(p for p in before.keys() & after.keys() if before[p] != after[p])),
         deleted=tuple(sorted(before.keys() - after.keys())),
@@ -60,7 +60,7 @@ def read_tree(git: Git, treeish: str) -> dict[str, Entry]:
 
 
 def store_tree(git: Git, folder: Path) -> str:
-    """The id of a tree of all files in ``folder``, ignored ones too, in the store of ``git``."""
+    """Store all files of ``folder``, also ignored ones, with ``git``; returns the tree's id."""
     extra = {"GIT_INDEX_FILE": str(folder.with_name(f"{folder.name}.index"))}
     where = (f"--git-dir={git.folder / '.git'}", f"--work-tree={folder}")
     outside = Git(folder, git.environ)
@@ -69,10 +69,10 @@ def store_tree(git: Git, folder: Path) -> str:
 
 
 def edit_survives(git: Git, old: Entry, owner: Entry, new: Entry, result: Entry) -> bool:
-    """Whether what the owner did to a file is in the result beside what the template did.
+    """Whether the result has the owner's edit of a file beside the template's.
 
-    Either git's own three-way merge comes to the same result, or every line was added and
-    removed as often as the owner did: then the edit was moved, as in a reordered file.
+    This is so if git's three-way merge has the same result. It is also so if each line was added
+    and removed as often as by the owner: then the edit has moved, as in a reordered file.
     """
     if owner.mode not in {old.mode, result.mode}:
         return False

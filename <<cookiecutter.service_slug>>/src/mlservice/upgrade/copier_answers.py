@@ -1,6 +1,6 @@
-"""Reads what the rendering recorded: where the template is, its version, and the answers.
+"""Reads copier's answers file: the template's address, its version, and the recorded answers.
 
-The file is copier's, but copier's words for a fault in it are a traceback or nothing at all.
+copier reads it as well, but it answers a fault in it with a traceback, or ignores it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _REMEDY = "take the file from an older commit (`git log -- .copier-answers.yml`)
 
 
 @dataclass(frozen=True)
-class Answers:
+class CopierAnswers:
     """The recorded template, its version, and the answers to its questions."""
 
     source: str
@@ -31,8 +31,8 @@ class Answers:
         return str(self.values.get("service_slug", "")).replace("-", "_")
 
 
-def read_answers(folder: Path) -> Answers:
-    """The answers of the service in ``folder``; ``UpgradeError`` says what is wrong with them."""
+def read_answers(folder: Path) -> CopierAnswers:
+    """The answers of the service in ``folder``; raises ``UpgradeError`` if they are unusable."""
     path = folder / ANSWERS_FILE
     if not path.is_file():
         raise UpgradeError(
@@ -44,7 +44,7 @@ def read_answers(folder: Path) -> Answers:
         value = recorded.get(key)
         if isinstance(value, (int, float)):
             raise UpgradeError(
-                f"{ANSWERS_FILE} has a number for {key} ({value}), where a text belongs: write it "
+                f"{ANSWERS_FILE} has a number for {key} ({value}), but needs a text: write it "
                 f"in quotes, `{key}: '...'`, and commit it"
             )
         if not isinstance(value, str) or not value.strip():
@@ -53,7 +53,7 @@ def read_answers(folder: Path) -> Answers:
                 f"`{key}: ...` yourself and commit it"
             )
     values = {key: value for key, value in recorded.items() if not key.startswith("_")}
-    return Answers(recorded["_src_path"].strip(), recorded["_commit"].strip(), values)
+    return CopierAnswers(recorded["_src_path"].strip(), recorded["_commit"].strip(), values)
 
 
 _MEANING = {
@@ -83,7 +83,7 @@ def dump(values: Mapping[str, Any]) -> str:
 
 
 def _yaml() -> Any:
-    """Comes with copier, which a container that only serves has not: so not at import."""
+    """The YAML library comes with copier, so a container that only serves does not have it."""
     try:
         return importlib.import_module("yaml")
     except ImportError as error:
