@@ -15,14 +15,25 @@ _REMEDIES = {
 }
 
 
-def explain(error: ValidationError, source: str) -> str:
-    """All faults of the text in ``source``, one a line."""
-    return f"{source} cannot be used:\n" + "\n".join(_fault(item) for item in error.errors())
+def explain(
+    error: ValidationError, source: str, *, variants_at: tuple[str, ...] | None = None
+) -> str:
+    """All faults of the text in ``source``, one a line.
+
+    ``variants_at`` is the path of a value with variants, such as the routing policies. pydantic
+    adds the name of the variant to that path, which no field of the text has.
+    """
+    lines = [_fault(item, variants_at) for item in error.errors()]
+    return f"{source} cannot be used:\n" + "\n".join(lines)
 
 
-def _fault(item: Any) -> str:
-    field = ".".join(str(part) for part in item["loc"]) or "(the whole text)"
-    message = f"{item['msg'][0].lower()}{item['msg'][1:]}"
+def _fault(item: Any, variants_at: tuple[str, ...] | None) -> str:
+    path = tuple(str(part) for part in item["loc"])
+    if item["type"].startswith("union_tag_"):
+        return _fault_of_variant(item, path)
+    field = ".".join(_without_variant(path, variants_at)) or "(the whole text)"
+    text = str(item["msg"]).removeprefix("Value error, ")
+    message = f"{text[0].lower()}{text[1:]}"
     remedy = _REMEDIES.get(item["type"])
     if item["type"] == "missing":
         return f"  {field}: {remedy}"
@@ -30,3 +41,18 @@ def _fault(item: Any) -> str:
     if len(value) > _MAX_SHOWN:
         value = f"{value[:_MAX_SHOWN]}…"
     return f"  {field} = {value}: {message}{f': {remedy}' if remedy else ''}"
+
+
+def _fault_of_variant(item: Any, path: tuple[str, ...]) -> str:
+    """A text that names no variant, or an unknown one."""
+    context = item["ctx"]
+    field = ".".join((*path, context["discriminator"].strip("'")))
+    if item["type"] == "union_tag_not_found":
+        return f"  {field}: {_REMEDIES['missing']}"
+    return f"  {field} = {context['tag']!r}: give one of {context['expected_tags']}"
+
+
+def _without_variant(path: tuple[str, ...], at: tuple[str, ...] | None) -> tuple[str, ...]:
+    if at is None or path[: len(at)] != at:
+        return path
+    return (*at, *path[len(at) + 1 :])

@@ -160,7 +160,7 @@ def decode_policy(value: Any, source: str) -> Routing:
     try:
         return _POLICY.validate_python(value)
     except ValidationError as error:
-        raise LiveError(explain(error, source)) from error
+        raise LiveError(explain(error, source, variants_at=())) from error
 
 
 def _decode_clients(text: str, source: str) -> dict[str, Client] | None:

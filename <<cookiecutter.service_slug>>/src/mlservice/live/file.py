@@ -101,4 +101,4 @@ def decode_live(content: bytes, path: Path) -> Live:
     try:
         return Live.model_validate_json(content)
     except ValidationError as error:
-        raise LiveError(explain(error, str(path))) from error
+        raise LiveError(explain(error, str(path), variants_at=("routing",))) from error
