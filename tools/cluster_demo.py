@@ -1,7 +1,7 @@
-"""`make demo CLUSTER=1`: a service on Consul and a double of Nomad, from the hook to a live swap.
+"""`make demo CLUSTER=1`: a service on Consul and a double of Nomad, from its hook to a rollback.
 
-Consul and the templates' engine are real; the double of Nomad really runs what it is given. The
-service lies in ``.demo/cluster``; everything that is started is stopped at the end.
+Consul and consul-template are real. The double of Nomad runs its tasks as real processes. The
+service is rendered into ``.demo/cluster``, and everything that is started is stopped at the end.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from template_tests.support.servers import consul_server, free_ports, require
 ROOT = Path(__file__).resolve().parent.parent
 SLUG = "flight-delay"
 FIRST, SECOND = "2013-10-07", "2013-10-14"
-_PATIENCE = 300.0
+_TIMEOUT_SECONDS = 300.0
 
 
 def main() -> int:
@@ -48,25 +48,32 @@ def main() -> int:
         _run_pipeline(service, environ, double, FIRST)
         url = _wait(lambda: _gateway(consul.address), "the gateway and its workers are ready")
         with Load(url, _bodies(service, environ)) as load:
-            first = load.newest
-            print(f"  requests are answered by model {first}, and go on all the time")
-            _run_pipeline(service, environ, double, SECOND)
-            started = time.monotonic()
-            _wait(lambda: load.newest != first, "another model answers")
-            print(f"  ... {time.monotonic() - started:.1f} s after the pipeline had ended")
-            _say("An older period again, by hand: it is complete, and too old to be published")
-            print(_indented(_mlservice(service, environ, *_pipeline(FIRST))))
-            _say("Rolling back")
-            print(_indented(_mlservice(service, environ, "models", "rollback")))
-            _wait(lambda: load.newest == first, "the first model answers again")
-        _account(load)
+            _swap_and_roll_back(service, environ, double, load)
+        _print_totals(load)
         print(_indented(_mlservice(service, environ, "models", "list")))
         _say("What is registered")
         print(_indented(_mlservice(service, environ, "deploy", "status")))
         print(
-            f"\nThe service lies in {service.relative_to(ROOT)}; docs/operations.md there goes on."
+            f"\nThe service is in {service.relative_to(ROOT)}; read docs/operations.md there next."
         )
     return 1 if load.failures else 0
+
+
+def _swap_and_roll_back(
+    service: Path, environ: Mapping[str, str], double: NomadDouble, load: Load
+) -> None:
+    """Publish a newer model, offer an older one, and roll back, while requests go on."""
+    first = load.newest
+    print(f"  model {first} answers the requests, which go on all the time")
+    _run_pipeline(service, environ, double, SECOND)
+    started = time.monotonic()
+    _wait(lambda: load.newest != first, "another model answers")
+    print(f"  ... {time.monotonic() - started:.1f} s after the pipeline ended")
+    _say("An older period again, by hand: it is complete, and too old to be published")
+    print(_indented(_mlservice(service, environ, *_pipeline(FIRST))))
+    _say("Rolling back")
+    print(_indented(_mlservice(service, environ, "models", "rollback")))
+    _wait(lambda: load.newest == first, "the first model answers again")
 
 
 def _environment(service: Path, nomad: str, consul: str) -> dict[str, str]:
@@ -117,13 +124,13 @@ def _run_pipeline(
 
     before = len(nomad.jobs(f"{SLUG}-job-").jobs)
     _wait(ended, f"{child} has ended")
-    print(f"  {len(nomad.jobs(f'{SLUG}-job-').jobs) - before} jobs were dispatched by it")
+    print(f"  it dispatched {len(nomad.jobs(f'{SLUG}-job-').jobs) - before} jobs")
     log = nomad.log(nomad.allocations(child)[-1].id, "pipeline", "stdout", 2000)
     print(_indented(log))
 
 
 def _mlservice(service: Path, environ: Mapping[str, str], *arguments: str) -> str:
-    """What the service's own command prints, with jobs dispatched as on the cluster."""
+    """Run the service's own command, which dispatches jobs; returns what it prints."""
     more = {"MLSERVICE_PIPELINE__EXECUTOR": "nomad"}
     command = [str(service / ".venv" / "bin" / "mlservice"), *arguments]
     done = subprocess.run(
@@ -135,7 +142,7 @@ def _mlservice(service: Path, environ: Mapping[str, str], *arguments: str) -> st
 
 
 def _gateway(consul: str) -> str | None:
-    """URL of the gateway as Consul knows it, once it and a worker are ready."""
+    """The gateway's URL in Consul; None until it and a worker are ready."""
     query = f"http://{consul}/v1/health/service/{SLUG}-gateway?passing"
     with urllib.request.urlopen(query, timeout=5) as answer:
         found: list[dict[str, Any]] = json.loads(answer.read())
@@ -146,7 +153,7 @@ def _gateway(consul: str) -> str | None:
 
 
 def _bodies(service: Path, environ: Mapping[str, str]) -> list[bytes]:
-    """Real requests: the service's own samples."""
+    """Real requests, from the service's samples."""
     code = (
         "import json\nfrom datetime import datetime\nfrom flight_delay.data import samples\n"
         f"for sample in samples(datetime.fromisoformat('{FIRST}'), 50):\n"
@@ -158,8 +165,8 @@ def _bodies(service: Path, environ: Mapping[str, str]) -> list[bytes]:
     return done.stdout.splitlines()
 
 
-def _account(load: Load) -> None:
-    _say("The account")
+def _print_totals(load: Load) -> None:
+    _say("All requests")
     print(f"  {len(load.answers)} requests, {load.failures.total()} failed")
     for version, count in load.versions.items():
         print(f"  {count:>7} answered by model {version}")
@@ -168,13 +175,13 @@ def _account(load: Load) -> None:
 
 
 def _wait(condition: Callable[[], Any], words: str) -> Any:
-    end = time.monotonic() + _PATIENCE
+    end = time.monotonic() + _TIMEOUT_SECONDS
     while time.monotonic() < end:
         if found := condition():
             print(f"  {words}", flush=True)
             return found
         time.sleep(0.2)
-    raise SystemExit(f"not within {_PATIENCE:.0f} s: {words}")
+    raise SystemExit(f"not within {_TIMEOUT_SECONDS:.0f} s: {words}")
 
 
 def _say(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,7 +13,8 @@ from mlservice.cli.options import JsonOption
 from mlservice.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
-    from mlservice.artifacts import Artifact, Store
+    from mlservice.artifacts import Artifact
+    from mlservice.artifacts.lineage import Lineage
 
 commands = CommandGroup("List data sets and models, or show one with its lineage.")
 
@@ -52,15 +54,17 @@ def show(
     """Show one artifact with its files and its lineage."""
     from mlservice.artifacts import open_artifact, open_service_store
     from mlservice.artifacts.artifact import relative_path
+    from mlservice.artifacts.lineage import read_lineage
 
     store = open_service_store(settings_of(context), environ_of(context))
     artifact = open_artifact(store, relative_path(store, uri))
+    lineage = read_lineage(store, artifact)
     if as_json:
-        print_json({**_details(artifact), "lineage": _tree(store, artifact)})
+        print_json({**_details(artifact), "lineage": asdict(lineage)})
     else:
         _print_details(artifact)
         print("\nlineage")
-        print("\n".join(_lineage(_tree(store, artifact), 1)))
+        print("\n".join(_lines(lineage, 1)))
 
 
 def _none_found(root: str, task: str | None, found: Sequence[Artifact]) -> str:
@@ -127,33 +131,14 @@ def _print_details(artifact: Artifact) -> None:
         print(f"  {name:<20}  {entry.size:>10} bytes  sha256 {entry.sha256}")
 
 
-def _tree(store: Store, artifact: Artifact) -> dict[str, Any]:
-    """The artifact and, below it, all that it was made from."""
-    from mlservice.artifacts import open_artifact
-    from mlservice.artifacts.artifact import relative_path
-
-    manifest = artifact.manifest
-    return {
-        "task": manifest.task,
-        "parameters": dict(manifest.parameters),
-        "uri": artifact.uri,
-        "environment": dict(manifest.environment),
-        "inputs": [
-            _tree(store, open_artifact(store, relative_path(store, uri)))
-            for uris in manifest.inputs.values()
-            for uri in uris
-        ],
-    }
-
-
-def _lineage(tree: Mapping[str, Any], depth: int) -> Iterator[str]:
-    yield f"{'  ' * depth}{tree['task']}({_pairs(tree['parameters'])})  {tree['uri']}"
-    for below in tree["inputs"]:
-        yield from _lineage(below, depth + 1)
-    if not tree["inputs"]:
+def _lines(lineage: Lineage, depth: int) -> Iterator[str]:
+    yield f"{'  ' * depth}{lineage.task}({_pairs(lineage.parameters)})  {lineage.uri}"
+    for below in lineage.inputs:
+        yield from _lines(below, depth + 1)
+    if not lineage.inputs:
         versions = {
             name: version
-            for name, version in tree["environment"].items()
+            for name, version in lineage.environment.items()
             if name not in ("python", "platform")
         }
         yield f"{'  ' * (depth + 1)}raw data, read with {_pairs(versions)}"

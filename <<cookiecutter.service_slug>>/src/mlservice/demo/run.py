@@ -84,7 +84,8 @@ class _Training:
         started = time.monotonic()
         outcome = run_pipeline(task, self.settings.pipeline.at_once, self.progress)
         seconds = time.monotonic() - started
-        how = f"{outcome.ran} tasks ran in {seconds:.0f} s" if outcome.ran else "made earlier"
+        tasks = "1 task" if outcome.ran == 1 else f"{outcome.ran} tasks"
+        how = f"{tasks} ran in {seconds:.0f} s" if outcome.ran else "made earlier"
         given = ", ".join(f"{name} {value}" for name, value in parameters.items())
         self.report.line(f"{how}, with {given}" if given else how)
         return outcome.artifact
