@@ -86,7 +86,7 @@ DAMAGES = [
     ("features.py", None, ["src/toy/features.py is missing"]),
     ("features.py", 'FEATURES = "x"\n', ["FEATURES", "tuple of names"]),
     ("features.py", "", ["src/toy/features.py has no 'FEATURES'", "add it"]),
-    ("features.py", 'FEATURES = ("a", "a")\n', ["stands twice"]),
+    ("features.py", 'FEATURES = ("a", "a")\n', ["is repeated"]),
     ("features.py", 'FEATURES = ("a",)\nfeatures = 3\n', ["features is not a function"]),
     ("prediction.py", "", ["src/toy/prediction.py has no 'respond'"]),
 ]

@@ -1,8 +1,8 @@
-"""The one door between the platform and the owner's package.
+"""Loads the owner's package, and checks that it has what the platform needs.
 
-The platform never imports the owner's code by name: it asks here, and what is missing or has
-another form is said at once, with the line to add. Each side of the service opens only its own
-part, so the gateway never loads the framework, nor the worker the pipeline.
+Only this module imports the owner's code. If a name is missing or has the wrong form, the error
+comes at once and names the line to add. Each process loads only the modules that it needs, so the
+gateway never imports the model's framework, and the worker never imports the pipeline.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlservice.errors import MlserviceError, ModelRefused, OwnerError
-from mlservice.quality import Golden, QualityChecks
+from mlservice.errors import OwnerError
+from mlservice.quality import QualityChecks
 
 Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class RequestCode:
-    """What the gateway needs: numbers from a request, and an answer from a score.
+    """The owner's code for requests: features from a request, and a response from a score.
 
-    ``names`` are the features in the order in which ``features`` gives them.
+    ``names`` are the names of the features, in the order in which ``features`` returns them.
     """
 
     names: tuple[str, ...]
@@ -38,7 +38,7 @@ class RequestCode:
 
 @dataclass(frozen=True)
 class ModelCode:
-    """What a worker needs: a model from its folder, and scores for rows of features.
+    """The owner's code for models: load a model from its folder, and score rows of features.
 
     ``predict(model, rows)`` maps shape (n, features) to shape (n,).
     """
@@ -50,14 +50,14 @@ class ModelCode:
 
 @dataclass(frozen=True)
 class Upstream:
-    """A service that knows something which requests lack.
+    """Another service that knows something which requests lack.
 
     Its answer to ``GET path`` with the parameters ``query(request)`` becomes the request's field
-    ``name``; None instead of parameters: it is not needed. What it must answer stands in
-    ``contracts/upstreams/NAME.schema.json``. ``fallback`` stands in where it does not answer
-    within ``timeout_ms``. An answer is used again for ``max_age_s`` seconds; 0: never.
-    ``stand_in(parameters)`` is what the demo and the tests have it answer; None: nothing (404).
-    ``provider`` is what it is called in pacts; empty: ``name``.
+    ``name``. If ``query`` returns None, it is not asked. ``contracts/upstreams/NAME.schema.json``
+    is the contract of its answer. ``fallback`` is used if there is no usable answer within
+    ``timeout_ms``. An answer is cached for ``max_age_s`` seconds (0: not at all).
+    ``stand_in(parameters)`` returns the answer of the fake upstream in the demo and the tests; None
+    stands for 404. ``provider`` is its name in pacts (empty: ``name``).
     """
 
     name: str
@@ -77,7 +77,7 @@ def load_request_code(package: str) -> RequestCode:
     if isinstance(names, str) or not all(isinstance(name, str) for name in names) or not names:
         raise OwnerError(f"{package}.features.FEATURES = {names!r}: give a tuple of names")
     if len(set(names)) != len(names):
-        raise OwnerError(f"{package}.features.FEATURES = {names!r}: a name stands twice")
+        raise OwnerError(f"{package}.features.FEATURES = {names!r}: a name is repeated")
     return RequestCode(
         tuple(names),
         get_function(features, "features", "def features(request): ..."),
@@ -102,29 +102,8 @@ def load_model_code(package: str) -> ModelCode:
     )
 
 
-def try_model(side: ModelCode, folder: Path) -> tuple[Any, Golden]:
-    """The model in ``folder``, loaded and tried, and the golden rows that it was tried on.
-
-    Raises ``ModelRefused`` for a model that cannot be loaded, cannot predict, or fails its
-    quality checks.
-    """
-    golden = Golden.load(folder)
-    try:
-        model = side.load(folder)
-        scores = np.asarray(side.predict(model, golden.rows), dtype=np.float64)
-    except MlserviceError:
-        raise
-    except Exception as error:
-        raise ModelRefused(
-            f"the model cannot be loaded and tried: {type(error).__name__}: {error}: load() in "
-            "model.py must read what save() wrote, and predict() must take its rows"
-        ) from error
-    golden.verify(scores, side.checks)
-    return model, golden
-
-
 def load_upstreams(package: str) -> tuple[Upstream, ...]:
-    """The owner's ``upstreams.UPSTREAMS``, empty without that module; raises ``OwnerError``."""
+    """Load ``upstreams.UPSTREAMS``, empty without that module; raises ``OwnerError``."""
     if importlib.util.find_spec(f"{package}.upstreams") is None:
         return ()
     found = get_value(
@@ -136,21 +115,21 @@ def load_upstreams(package: str) -> tuple[Upstream, ...]:
     for item in found:
         if not item.name.isidentifier() or not item.path.startswith("/"):
             raise OwnerError(
-                f"{where}: name = {item.name!r}, path = {item.path!r}: the name becomes a field "
-                "of the request, and the path begins with a slash"
+                f"{where}: name = {item.name!r}, path = {item.path!r}: the name must be a Python "
+                "identifier, as it becomes a field of the request, and the path must begin with /"
             )
         if item.timeout_ms <= 0 or item.max_age_s < 0:
             raise OwnerError(
                 f"{where}: {item.name}: timeout_ms = {item.timeout_ms}, max_age_s = "
-                f"{item.max_age_s}: give a time above 0, and an age from 0 on"
+                f"{item.max_age_s}: give a timeout above 0, and an age of 0 or more"
             )
     if len({item.name for item in found}) != len(found):
-        raise OwnerError(f"{where}: a name stands twice")
+        raise OwnerError(f"{where}: a name is repeated")
     return found
 
 
 def load_pipeline(package: str) -> type[Any]:
-    """The owner's root task ``pipeline.Pipeline``; raises ``OwnerError``."""
+    """Load the owner's root task ``pipeline.Pipeline``; raises ``OwnerError``."""
     task = get_value(load_module(package, "pipeline"), "Pipeline", "class Pipeline(Task): ...")
     if not isinstance(task, type):
         raise OwnerError(f"{package}.pipeline.Pipeline is not a class: make it a Task")
@@ -158,7 +137,7 @@ def load_pipeline(package: str) -> type[Any]:
 
 
 def load_module(package: str, name: str) -> ModuleType:
-    """The owner's module ``name``; raises ``OwnerError`` if it is missing."""
+    """Import the owner's module ``name``; raises ``OwnerError`` if it is missing."""
     full = f"{package}.{name}"
     try:
         return importlib.import_module(full)
@@ -175,7 +154,7 @@ def load_module(package: str, name: str) -> ModuleType:
 
 
 def get_value(module: ModuleType, name: str, example: str) -> Any:
-    """What the owner's module calls ``name``; raises ``OwnerError`` with an ``example`` line."""
+    """Return ``name`` of the owner's module; raises ``OwnerError`` with an ``example`` line."""
     if not hasattr(module, name):
         file = f"src/{module.__name__.replace('.', '/')}.py"
         raise OwnerError(f"{file} has no '{name}': add it, such as `{example}`")
@@ -183,7 +162,7 @@ def get_value(module: ModuleType, name: str, example: str) -> Any:
 
 
 def get_function(module: ModuleType, name: str, example: str) -> Callable[..., Any]:
-    """The owner's function ``name``; raises ``OwnerError`` with an ``example`` line."""
+    """Return the owner's function ``name``; raises ``OwnerError`` with an ``example`` line."""
     function = get_value(module, name, example)
     if not callable(function):
         raise OwnerError(f"{module.__name__}.{name} is not a function: write `{example}`")

@@ -6,14 +6,15 @@ that loads the model, on the golden rows that were published with it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mlservice.errors import ArtifactCorrupt, ModelRefused, OwnerError
+from mlservice.errors import ArtifactCorrupt, MlserviceError, ModelRefused, OwnerError
 
 Array = npt.NDArray[np.float64]
 GOLDEN_NAME = "golden.npz"
@@ -159,6 +160,32 @@ class Golden:
 def has_golden_rows(folder: Path) -> bool:
     """Whether ``accept_model`` has left golden rows in ``folder``, as it does for every model."""
     return (folder / GOLDEN_NAME).exists()
+
+
+def try_model(
+    folder: Path,
+    load: Callable[[Path], Any],
+    predict: Callable[[Any, Array], Array],
+    checks: QualityChecks,
+) -> tuple[Any, Golden]:
+    """Load the model in ``folder`` and try it on its golden rows; returns both.
+
+    Raises ``ModelRefused`` if the model cannot be loaded, cannot predict, or fails its quality
+    checks.
+    """
+    golden = Golden.load(folder)
+    try:
+        model = load(folder)
+        scores = np.asarray(predict(model, golden.rows), dtype=np.float64)
+    except MlserviceError:
+        raise
+    except Exception as error:
+        raise ModelRefused(
+            f"the model cannot be loaded and tried: {type(error).__name__}: {error}: load() in "
+            "model.py must read what save() wrote, and predict() must take its rows"
+        ) from error
+    golden.verify(scores, checks)
+    return model, golden
 
 
 def accept_model(

@@ -22,8 +22,8 @@ from mlservice.errors import JobError, ModelRefused
 from mlservice.jobs.call import JobCall
 from mlservice.jobs.job import Job
 from mlservice.jobs.provenance import git_commit, installed_versions
-from mlservice.owner import load_model_code, try_model
-from mlservice.quality import has_golden_rows
+from mlservice.owner import load_model_code
+from mlservice.quality import has_golden_rows, try_model
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,8 @@ def _check_model(job: Job, output: Path, package: str) -> None:
     Older jobs do not declare ``model=True``, so golden rows in the output mark a model, too.
     """
     if has_golden_rows(output):
-        try_model(load_model_code(package), output)
+        code = load_model_code(package)
+        try_model(output, code.load, code.predict, code.checks)
     elif job.model:
         raise ModelRefused(
             f"job '{job.name}' declares model=True, but left no golden rows: let it call "

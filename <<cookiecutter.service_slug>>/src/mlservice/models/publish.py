@@ -18,7 +18,8 @@ from mlservice.cluster import Nomad
 from mlservice.errors import ClusterConflict, ClusterError, ModelRefused
 from mlservice.live import ModelRecord
 from mlservice.models.registry import Registry, Result
-from mlservice.owner import ModelCode, try_model
+from mlservice.owner import ModelCode
+from mlservice.quality import try_model
 
 META_KEY = "model"
 _MAX_CONFLICTS = 10
@@ -47,11 +48,11 @@ def describe(artifact: Artifact) -> ModelRecord:
         ) from error
 
 
-def check(artifact: Artifact, side: ModelCode) -> None:
+def check(artifact: Artifact, code: ModelCode) -> None:
     """Load and try the model as a worker would; raises ``ModelRefused`` or ``ArtifactError``."""
     with artifact.files() as folder:
         try:
-            try_model(side, folder)
+            try_model(folder, code.load, code.predict, code.checks)
         except ModelRefused as error:
             raise ModelRefused(f"{artifact.uri} is not published: {error}") from error
 

@@ -17,8 +17,9 @@ from mlservice.artifacts.artifact import relative_path
 from mlservice.artifacts.manifest import MANIFEST_NAME
 from mlservice.errors import ArtifactCorrupt, ModelRefused
 from mlservice.live import ModelRecord
-from mlservice.owner import ModelCode, try_model
+from mlservice.owner import ModelCode
 from mlservice.protocol.packing import features_digest
+from mlservice.quality import try_model
 
 Array = npt.NDArray[np.float64]
 
@@ -41,7 +42,7 @@ def load_slot(artifact: Artifact, code: ModelCode) -> ModelSlot:
     """
     with artifact.files() as folder:
         try:
-            model, golden = try_model(code, folder)
+            model, golden = try_model(folder, code.load, code.predict, code.checks)
         except ModelRefused as error:
             raise ModelRefused(f"{artifact.uri}: {error}") from error
     return ModelSlot(
