@@ -1,4 +1,4 @@
-"""Binds an address to listen on. If it is in use, the error names the setting to change."""
+"""Binds a listening socket, so that an address in use is an error that names the setting."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Checks messages against the JSON Schemas in contracts/, the one place that says their form.
+"""Checks messages against the JSON Schemas in contracts/, the only definition of their form.
 
-jsonschema-rs takes under a microsecond for a flat message, so that every request and every
-response is checked. A message that fails gets all its faults at once, each with field, value
-and rule. Numbers are finite in both directions: JSON has no NaN and no infinity.
+jsonschema-rs takes less than a microsecond for a flat message, so every request and response is
+checked. A message that fails gets all its faults at once, each with field, value and rule. Numbers
+must be finite in both directions: JSON has no NaN and no infinity.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Contract:
     """A compiled JSON Schema (draft 2020-12, formats are checked)."""
 
     def __init__(self, name: str, schema: dict[str, Any]) -> None:
-        """Compile ``schema``; raises ``ContractError`` where it is not a valid JSON Schema."""
+        """Compile ``schema``; raises ``ContractError`` if it is not a valid JSON Schema."""
         self.name = name
         self.schema = schema
         try:
@@ -35,24 +35,24 @@ class Contract:
 
     @classmethod
     def load(cls, path: Path) -> Contract:
-        """Read the schema in ``path``; raises ``ContractError`` where that fails."""
+        """Read the schema in ``path``; raises ``ContractError`` if that fails."""
         try:
             return cls(path.name, json.loads(path.read_text("utf-8")))
         except (OSError, ValueError) as error:
             raise ContractError(f"{path}: cannot be read: {error}") from error
 
     def faults(self, message: Any) -> tuple[Fault, ...]:
-        """What is wrong with ``message``; empty when it keeps the contract."""
+        """Return what is wrong with ``message``; empty if it keeps the contract."""
         if self._validator.is_valid(message):
             return ()
         errors = list(self._validator.iter_errors(message))[:_MAX_FAULTS]
-        return tuple(fault for error in errors for fault in _faults(error))
+        return tuple(fault for error in errors for fault in _faults_of(error))
 
 
 def load_examples(folder: Path, kind: str) -> dict[str, Any]:
-    """The examples of a contract, ``folder/KIND.NAME.json``, by name; empty where there are none.
+    """Read the examples of a contract, ``folder/KIND.NAME.json``, by name; may be empty.
 
-    Raises ``ContractError`` for a file that is no JSON.
+    Raises ``ContractError`` if a file is not JSON.
     """
     found = {}
     for path in sorted(folder.glob(f"{kind}.*.json")):
@@ -72,13 +72,13 @@ def parse(body: bytes) -> Any:
     """
     try:
         message = orjson.loads(body)
-        # Without escapes every colon of the body survives the round trip, unless a repeated
-        # key was dropped; with escapes the slow parser looks.
+        # Fewer colons after the round trip mean that a repeated key was dropped. A backslash may
+        # hide a colon, so such a body also goes through the slow parser.
         if orjson.dumps(message).count(b":") != body.count(b":") or b"\\" in body:
             json.loads(body, object_pairs_hook=_refuse_repeated_keys)
     except orjson.JSONDecodeError as error:
         raise NotJson(f"the body is not valid JSON: {error}") from None
-    except (RecursionError, orjson.JSONEncodeError):  # what is read deeper than it is written
+    except (RecursionError, orjson.JSONEncodeError):  # orjson reads deeper than it writes
         raise NotJson("the body nests too deeply") from None
     return message
 
@@ -87,14 +87,14 @@ def _refuse_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            fault = Fault(key, _display_value(value), "a key may stand once in an object")
-            raise RepeatedKey(f"the key '{key}' stands twice", [fault])
+            fault = Fault(key, _display_value(value), "an object may have a key only once")
+            raise RepeatedKey(f"the key '{key}' is repeated", [fault])
         found[key] = value
     return found
 
 
-def _faults(error: jsonschema_rs.ValidationError) -> list[Fault]:
-    """The faults that one broken rule stands for, each under the name of its own field."""
+def _faults_of(error: jsonschema_rs.ValidationError) -> list[Fault]:
+    """Return the faults behind one broken rule, each under the name of its field."""
     path = [str(part) for part in error.instance_path]
     rule = _shorten(error.message)
     kind = error.kind
@@ -111,7 +111,7 @@ def _unknown_field(path: list[str], name: str, instance: Any) -> Fault:
 
 
 def _display_value(value: Any) -> Any:
-    """``value`` where it is short and plain, else a shortened text of it."""
+    """Return ``value`` if it is a number, boolean or null, else a shortened text of it."""
     if value is None or isinstance(value, bool | int | float):
         return value
     return _shorten(value if isinstance(value, str) else orjson.dumps(value).decode())

@@ -5,29 +5,29 @@ its traceback. The whole tree::
 
     MlserviceError            exit code 1
     ├── SettingsError                   2   service.toml or the environment
-    ├── OwnerError                      2   the owner's package lacks something
+    ├── OwnerError                      2   the owner's package lacks a name or has a wrong one
     ├── ContractError                   2   a JSON Schema in contracts/ cannot be used
     ├── HclError                        2   a job file that Nomad refuses
-    ├── ReleaseError                    2   what the last release promised cannot be read
+    ├── ReleaseError                    2   the last release's contracts cannot be read
     ├── LiveError                       2   the live file or a published model's record
-    ├── StatisticsError                 2   the rewards by which a bandit chooses
+    ├── StatisticsError                 2   the rewards that a bandit reads
     ├── EventError                      2   a line of an event file that cannot be read
     ├── AddressInUse                    2   a port that another process uses
     ├── ArtifactError                   3
     │   ├── ArtifactNotFound            3
-    │   ├── ArtifactExists              3   a second writer: its work is dropped
-    │   ├── ArtifactCorrupt             3   size or checksum differ from the manifest
-    │   └── StoreError                  3   the store is away, full or read-only
+    │   ├── ArtifactExists              3   another writer was first
+    │   ├── ArtifactCorrupt             3   a size or checksum differs from the manifest
+    │   └── StoreError                  3   the store cannot be reached, read or written
     │       └── NoAnswer                3   it is unknown whether the store did it
-    ├── JobError                        4   a job's arguments or its run
+    ├── JobError                        4   a job's arguments are wrong, or it failed
     ├── PipelineError                   4   a pipeline that did not complete
     ├── ModelRefused                    5   a model that fails its quality checks
-    ├── UpgradeError                    6   a template upgrade that was not taken
-    ├── ClusterError                    7   Nomad or Consul, or what was asked of them
-    │   ├── ClusterAway                 7   cannot be reached, or has no leader at the moment
-    │   └── ClusterRefused              7   refuses; carries the HTTP status and its words
+    ├── UpgradeError                    6   a template upgrade that is refused
+    ├── ClusterError                    7   a request to Nomad or Consul
+    │   ├── ClusterAway                 7   cannot be reached, or has no leader now
+    │   └── ClusterRefused              7   answered with an error status
     │       ├── ClusterConflict         7   another process registered the job meanwhile
-    │       └── JobNotRegistered        7   there is no such parameterized job to dispatch
+    │       └── JobNotRegistered        7   the parameterized job to dispatch is missing
     ├── QueueError                      8   a fatal error of Kafka's client
     └── RequestError                    1   one request that gets no prediction
         ├── NotJson                     1
@@ -37,15 +37,15 @@ its traceback. The whole tree::
         ├── BrokenContract              1   the request breaks its schema
         │   └── InvalidRequest          1   it breaks a rule of the owner's code
         ├── InvalidReward               1
-        ├── DeadlineExceeded            1   its time is over
+        ├── DeadlineExceeded            1   its deadline has passed
         ├── Unavailable                 1   no worker can predict now; it may be tried again
         │   ├── Overloaded              1   too many requests wait
         │   ├── VersionGone             1   no worker of the chosen version is left
         │   └── WorkerLost              1   the worker did not predict this batch
         │       └── WorkerBroke         1   the connection broke, perhaps because of this batch
-        ├── PredictionFailed            1   the model has no usable score for it
+        ├── PredictionFailed            1   the model gave no usable score for it
         ├── InvalidResponse             1   the response breaks its schema
-        ├── ResponseTooLarge            1   no message may be as large as the response
+        ├── ResponseTooLarge            1   the response is larger than a message may be
         ├── InternalError               1   a bug, here or in the owner's code
         └── HttpError                   1   only HTTP has these
             ├── Unauthorized            1
@@ -84,7 +84,7 @@ class OwnerError(MlserviceError):
 
 
 class ContractError(MlserviceError):
-    """A schema in contracts/ that is missing or is no valid JSON Schema."""
+    """A schema in contracts/ that is missing or not a valid JSON Schema."""
 
     exit_code = 2
 
@@ -119,7 +119,7 @@ class StatisticsError(MlserviceError):
 
 
 class EventError(MlserviceError):
-    """An event whose JSON cannot be read, or one that JSON cannot hold."""
+    """An event that cannot be read from JSON, or not be written as JSON."""
 
     exit_code = 2
 
@@ -137,7 +137,7 @@ class ArtifactError(MlserviceError):
 
 
 class ArtifactNotFound(ArtifactError):
-    """No complete artifact lies at the URI."""
+    """There is no complete artifact at the URI."""
 
 
 class ArtifactExists(ArtifactError):
@@ -175,7 +175,7 @@ class ModelRefused(MlserviceError):
 
 
 class UpgradeError(MlserviceError):
-    """A template upgrade that cannot be taken; the repository is as it was."""
+    """A template upgrade that is refused; the repository is unchanged."""
 
     exit_code = 6
 
@@ -201,7 +201,7 @@ class ClusterRefused(ClusterError):
 
 
 class ClusterConflict(ClusterRefused):
-    """The job changed after it was read: read it again and repeat."""
+    """The job changed after it was read: read it again and retry."""
 
 
 class JobNotRegistered(ClusterRefused):
@@ -229,20 +229,20 @@ class RequestError(MlserviceError):
     code: ClassVar[str]
 
     def __init__(self, detail: str, faults: Sequence[Fault] = ()) -> None:
-        """Keep the ``detail`` for people and the faults by field."""
+        """Keep the ``detail`` for people, and the faults."""
         super().__init__(detail)
         self.detail = detail
         self.faults = tuple(faults)
 
 
 class NotJson(RequestError):
-    """The body is not JSON that can be read."""
+    """The body is not valid JSON."""
 
     code = "not_json"
 
 
 class RepeatedKey(RequestError):
-    """An object of the body has a key twice."""
+    """An object in the body has a key twice."""
 
     code = "repeated_key"
 
@@ -270,7 +270,7 @@ class BrokenContract(RequestError):
 
 
 class InvalidRequest(BrokenContract):
-    """A request that keeps the schema and still cannot be used, by a rule of the owner's code."""
+    """A request that keeps its schema but breaks a rule of the owner's code."""
 
     def __init__(self, field: str, value: Any, rule: str) -> None:
         """Name the ``field``, its ``value``, and the ``rule`` that the value breaks."""
@@ -288,7 +288,7 @@ class InvalidReward(RequestError):
 
 
 class DeadlineExceeded(RequestError):
-    """The request's time is over."""
+    """The request's deadline has passed."""
 
     code = "deadline_exceeded"
 
@@ -305,7 +305,7 @@ class Unavailable(RequestError):
 
 
 class Overloaded(Unavailable):
-    """Too many requests wait already."""
+    """Too many requests are waiting."""
 
     code = "overloaded"
 
@@ -319,11 +319,11 @@ class WorkerLost(Unavailable):
 
 
 class WorkerBroke(WorkerLost):
-    """The connection broke: the worker may have died, perhaps because of this very batch."""
+    """The connection broke: the worker may have died, perhaps because of this batch."""
 
 
 class PredictionFailed(RequestError):
-    """The model has no usable score for this request."""
+    """The model gave no usable score for this request."""
 
     code = "prediction_failed"
 
@@ -335,7 +335,7 @@ class InvalidResponse(RequestError):
 
 
 class ResponseTooLarge(RequestError):
-    """The response has more bytes than a message may have."""
+    """The response is larger than a message may be."""
 
     code = "answer_too_large"
 
@@ -357,7 +357,7 @@ class Unauthorized(HttpError):
 
 
 class TooManyRequests(HttpError):
-    """A client sends more than its rate; it may try again after ``retry_after`` seconds."""
+    """A client exceeds its rate; it may retry after ``retry_after`` seconds."""
 
     code = "too_many_requests"
 

@@ -1,1 +1,1 @@
-"""The gateway: HTTP, contracts and all waiting; it never holds a model."""
+"""The gateway: the process that speaks HTTP and does everything but predict."""

@@ -1,7 +1,7 @@
-"""Who may ask, and how often: bearer tokens and a rate for each client.
+"""Checks who may send requests and how many: a bearer token and a rate for each client.
 
-The clients come with the live file, so that one is let in, slowed down or shut out without a
-restart. A rate is each gateway's own: what a client may do in all is that times the gateways.
+The clients are part of the live file, so they can be added, limited or removed without a restart.
+Each gateway counts for itself. A client's total rate is its rate times the number of gateways.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ NO_CLIENT = "(none)"
 
 
 class _Bucket:
-    """A token bucket: ``rate`` a second, at most ``burst`` saved up."""
+    """A token bucket: ``rate`` tokens a second, at most ``burst`` of them."""
 
     def __init__(self, rate: float, burst: float, now: float) -> None:
         self.rate, self.burst = rate, burst
         self._tokens, self._updated_at = burst, now
 
     def acquire(self, now: float) -> float:
-        """Take one; 0, or the seconds until there will be one."""
+        """Take a token and return 0, or return the seconds until there is one."""
         self._tokens = min(self.burst, self._tokens + (now - self._updated_at) * self.rate)
         self._updated_at = now
         if self._tokens >= 1:
@@ -36,10 +36,10 @@ class _Bucket:
 
 
 class Admission:
-    """The clients that are known; belongs to one event loop."""
+    """The known clients; belongs to one event loop."""
 
     def __init__(self, *, required: bool, clock: Callable[[], float] = time.monotonic) -> None:
-        """Let everybody in until ``apply``, unless a token is ``required``."""
+        """Admit every caller until ``apply``, unless a token is ``required``."""
         self._required = required
         self._clock = clock
         self._clients: Mapping[str, Client] | None = None
@@ -47,7 +47,7 @@ class Admission:
         self._buckets: dict[str, _Bucket] = {}
 
     def apply(self, clients: Mapping[str, Client] | None) -> None:
-        """Know these from now on; None: everybody, unless a token is required."""
+        """Set the clients; None admits every caller, unless a token is required."""
         if clients == self._clients:
             return
         before, self._clients = self._clients or {}, clients
@@ -61,7 +61,7 @@ class Admission:
         }
 
     def admit(self, headers: Mapping[bytes, bytes]) -> str:
-        """The name of the client that asks; raises ``Unauthorized`` and ``TooManyRequests``."""
+        """Return the client's name; raises ``Unauthorized`` and ``TooManyRequests``."""
         if self._clients is None and not self._required:
             return NO_CLIENT
         given = headers.get(b"authorization", b"")
@@ -70,7 +70,7 @@ class Admission:
             name = self._names.get(digest(given[len(_BEARER) :].strip()))
         if name is None:
             metrics.CLIENT_REQUESTS.counts[NO_CLIENT, "refused"] += 1
-            raise Unauthorized("send a known token: Authorization: Bearer")
+            raise Unauthorized("send a known token in the header: Authorization: Bearer TOKEN")
         bucket = self._buckets.get(name)
         wait = bucket.acquire(self._clock()) if bucket else 0.0
         if bucket and wait:

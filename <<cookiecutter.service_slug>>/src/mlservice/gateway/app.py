@@ -1,4 +1,4 @@
-"""Joins the gateway's parts: the hot route in front, FastAPI for everything else."""
+"""Joins the gateway's parts: plain ASGI for the hot routes, FastAPI for everything else."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Gateway:
     """The gateway as an ASGI application."""
 
     def __init__(self, settings: Settings) -> None:
-        """Open the owner's side and the contracts; raises their errors at once."""
+        """Load the owner's code and the contracts; raises their errors at once."""
         self.service = PredictService(settings)
         admission = Admission(required=settings.access.required)
         self.service.on_live(lambda live: admission.apply(live.clients))
@@ -53,11 +53,11 @@ class Gateway:
 
     @property
     def draining(self) -> bool:
-        """Whether it answers its last requests."""
+        """Whether the gateway is stopping and answers its last requests."""
         return self.predict.draining
 
     def drain(self) -> None:
-        """Close each connection with its next answer from now on."""
+        """Close each connection with its next response."""
         self.predict.draining = self.rewards.draining = True
 
     def _make_fastapi(self, document: Document) -> FastAPI:
@@ -82,7 +82,7 @@ class Gateway:
 
         @app.get("/ready")
         async def ready() -> JSONResponse:
-            stopping = "the gateway stops" if self.draining else None
+            stopping = "the gateway is stopping" if self.draining else None
             if reason := stopping or self.service.unavailable_reason:
                 return JSONResponse({"status": "not ready", "reason": reason}, 503)
             return JSONResponse({"status": "ready"})
@@ -91,12 +91,12 @@ class Gateway:
 
 
 async def _problem_response(request: Request, error: Exception) -> Response:
-    """The problem details of an unknown path or method."""
-    assert isinstance(error, HTTPException)  # noqa: S101  # the handler is for these alone
+    """Answer an unknown path or method with problem details."""
+    assert isinstance(error, HTTPException)  # noqa: S101  # registered only for this class
     refused: RequestError
     if error.status_code == 404:
-        refused = PathNotFound("there is no such path: see /docs")
+        refused = PathNotFound("there is no such path: see /docs for all paths")
     else:
-        refused = MethodNotAllowed("this path has another method")
+        refused = MethodNotAllowed("this path has another method: see the header Allow")
     body = problem_body(refused, request_headers.request_id(dict(request.scope["headers"])))
     return Response(body, problem_of(refused).status, error.headers, PROBLEM.decode())

@@ -1,9 +1,9 @@
-"""GET /docs: Swagger UI on the OpenAPI document, with nothing from another host.
+"""Serves GET /docs: Swagger UI on the OpenAPI document, without requests to other hosts.
 
-Its files come with the package fastapi-swagger, which ships Swagger UI as its makers publish it
-(1.9 MB, no further dependencies); FastAPI's own page would fetch them from a CDN. The policy in
-the page's header makes the browser refuse every other host. Addresses are relative, so that the
-page is found behind a proxy that adds a prefix.
+FastAPI's own page loads its files from a CDN. Here they come from the package fastapi-swagger,
+which ships the official Swagger UI (1.9 MB, no further dependencies). The page's security policy
+makes the browser refuse all other hosts. URLs are relative, so the page also works behind a proxy
+that adds a prefix.
 """
 
 from __future__ import annotations

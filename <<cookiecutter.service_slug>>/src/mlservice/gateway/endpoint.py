@@ -1,7 +1,7 @@
 """The hot routes, as plain ASGI applications: POST /v1/predict and POST /v1/rewards.
 
-FastAPI's own machinery would cost more than half of such a request, so these routes stand in front
-of it. FastAPI serves everything else.
+FastAPI would cost more than half of such a request, so these routes bypass it. FastAPI serves
+everything else.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ REWARD = Contract(
     "reward",
     {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "What an answer turned out to be worth",
+        "title": "What a prediction turned out to be worth",
         "type": "object",
         "additionalProperties": False,
         "required": ["request_id", "reward"],
         "properties": {
             "request_id": {
-                "description": "That of the answer",
+                "description": "The request id in the response",
                 "type": "string",
                 "pattern": f"^{request_headers.REQUEST_ID}$",
             },
@@ -62,7 +62,7 @@ REWARD = Contract(
     },
 )
 _DISCARDED_LIMITS = 32
-"""How many times the size limit is read and discarded, for a caller that sends too much."""
+"""A body that is too large is read and discarded up to this multiple of the size limit."""
 _CALLER_LEFT = "499"
 log = logging.getLogger("mlservice.gateway")
 
@@ -75,7 +75,7 @@ class _Call(NamedTuple):
 
 
 class _Endpoint(ABC):
-    """One POST route: its body is bounded, and its errors are problem details."""
+    """One POST route, with a limit for the body and problem details for errors."""
 
     def __init__(self, settings: GatewaySettings, admission: Admission) -> None:
         self._settings = settings
@@ -84,7 +84,7 @@ class _Endpoint(ABC):
 
     @abstractmethod
     async def _answer(self, call: _Call) -> tuple[int, bytes, Headers]:
-        """Status, body and more headers; raises ``RequestError``."""
+        """Return status, body and extra headers; raises ``RequestError``."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one HTTP request."""
@@ -126,8 +126,8 @@ class _Endpoint(ABC):
         message = await receive()
         body: bytes = message.get("body", b"")
         size = len(body)
-        # A body that is too large is read and discarded for a while: a caller whose connection is
-        # closed while it sends would see a broken connection instead of the answer.
+        # A body that is too large is read and discarded for a while. If the connection were closed
+        # while the caller sends, the caller would see a broken connection instead of the response.
         while message.get("more_body") and size <= limit * _DISCARDED_LIMITS:
             message = await receive()
             part = message.get("body", b"")
@@ -141,10 +141,10 @@ class _Endpoint(ABC):
 
 
 class PredictEndpoint(_Endpoint):
-    """Answers one request with one prediction."""
+    """Answers each request with one prediction."""
 
     def __init__(self, settings: GatewaySettings, admission: Admission, path: PredictPath) -> None:
-        """Answer by ``path``."""
+        """Predict by ``path``."""
         super().__init__(settings, admission)
         self._path = path
         self._timeout = settings.deadline_ms / 1000
@@ -152,7 +152,7 @@ class PredictEndpoint(_Endpoint):
     async def _answer(self, call: _Call) -> tuple[int, bytes, Headers]:
         timeout = request_headers.timeout(call.headers, self._timeout)
         user = request_headers.user(call.headers)
-        # The time that the body took to arrive is part of the request's time.
+        # The time in which the body arrived counts.
         started = call.started
         context = RequestContext(call.request_id, user, started, started + timeout)
         prediction = await self._path.predict(call.body, context)
@@ -165,7 +165,7 @@ class PredictEndpoint(_Endpoint):
 
 
 class RewardEndpoint(_Endpoint):
-    """Takes rewards: what predictions turned out to be worth. Each becomes an event.
+    """Accepts rewards: what predictions turned out to be worth. Each becomes an event.
 
     The statistics count the first reward of a request, so a reward may be sent again.
     """
@@ -185,7 +185,7 @@ class RewardEndpoint(_Endpoint):
 
 
 def _timing(prediction: Prediction, context: RequestContext) -> bytes:
-    """The stages in milliseconds, and what was left of the time (W3C Server Timing)."""
+    """Format the stages in milliseconds, and the time left (W3C Server Timing)."""
     now = perf_counter()
     ends = {"total": now - context.started, "left": context.deadline - now}
     stages = {**prediction.stages.by_name(), **ends}

@@ -1,8 +1,8 @@
-"""The OpenAPI document, made from the contracts and from what the code itself checks by.
+"""Makes the OpenAPI document from the same schemas that the code checks with.
 
-No schema is written here a second time: request and response come from ``contracts/``, rewards and
-problem details from the modules that read and write them, limits from the settings. FastAPI's own
-generator is not used, since the routes that matter are not FastAPI's (see ``endpoint``).
+No schema is written twice. Request and response come from ``contracts/``, rewards and problem
+details from the modules that read and write them, and limits from the settings. FastAPI's generator
+is not used, because the hot routes bypass FastAPI (see ``endpoint``).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ Document = dict[str, Any]
 
 _INTRODUCTION = """\
 Every request and every response is checked against the schemas below. Errors are problem details
-(RFC 9457), for paths and methods that do not exist too. Numbers are finite: JSON has no NaN.
-Ignore fields of an answer that you do not know: later versions may add some."""
+(RFC 9457), also for unknown paths and methods. Numbers are finite: JSON has no NaN.
+Ignore unknown fields of a response: later versions may add some."""
 _RESPONSES = {
     400: "BadRequest",
     401: "Unauthorized",
@@ -38,12 +38,12 @@ _RESPONSES = {
     503: "Unavailable",
     504: "Late",
 }
-"""Names of the document's responses: clients that are made from it have them in their code."""
+"""Names of the document's responses; generated clients use them in their code."""
 
 
 @dataclass(frozen=True)
 class Release:
-    """What the installed package says of the service."""
+    """Version and summary of the service, from its installed package."""
 
     version: str = "0"
     summary: str = ""
@@ -51,7 +51,7 @@ class Release:
 
 @dataclass(frozen=True)
 class Contracts:
-    """The contracts of request and response; ``examples`` have ``request`` and ``response``."""
+    """The contracts of request and response, and the examples of both by name."""
 
     request: Contract
     response: Contract
@@ -59,7 +59,7 @@ class Contracts:
 
 
 def read_document(settings: Settings) -> Document:
-    """The document of the service in ``settings``; raises ``ContractError``."""
+    """Make the document of the service in ``settings``; raises ``ContractError``."""
     folder = settings.contracts
     contracts = Contracts(
         Contract.load(folder / "request.schema.json"),
@@ -70,7 +70,7 @@ def read_document(settings: Settings) -> Document:
 
 
 def make_document(settings: Settings, contracts: Contracts, release: Release) -> Document:
-    """The document for these contracts."""
+    """Make the document for these contracts."""
     return {
         "openapi": VERSION,
         "info": {
@@ -105,7 +105,7 @@ def make_document(settings: Settings, contracts: Contracts, release: Release) ->
 
 
 def _read_release(package: str) -> Release:
-    """What is installed under the name of the owner's package; names differ only in dashes."""
+    """Read the metadata of the owner's package. Package and module names differ only in dashes."""
     try:
         found = metadata.metadata(package)
     except metadata.PackageNotFoundError:
@@ -145,13 +145,13 @@ def _reward() -> Document:
         "operationId": "reward",
         "security": [{}, {"bearer": []}],
         "tags": ["predictions"],
-        "summary": "Say what an answer turned out to be worth",
-        "description": "It may be sent again: the first reward of a request counts.",
+        "summary": "Report what a prediction turned out to be worth",
+        "description": "It may be sent again: only the first reward of a request counts.",
         "parameters": [_ref("parameters", "X-Request-Id")],
         "requestBody": {"required": True, "content": _json("Reward")},
         "responses": {
             "202": {
-                "description": "It will be counted, once",
+                "description": "The reward is accepted and counts once",
                 "content": {"application/json": {"schema": accepted}},
             },
             **_error_responses(400, 401, 405, 413, 422, 429, 500),
@@ -164,7 +164,7 @@ def _live() -> Document:
         "operationId": "live",
         "tags": ["health"],
         "summary": "Whether the process is alive",
-        "responses": {"200": _health("It is", "alive"), **_error_responses(405)},
+        "responses": {"200": _health("The process is alive", "alive"), **_error_responses(405)},
     }
 
 
@@ -174,8 +174,10 @@ def _ready() -> Document:
         "tags": ["health"],
         "summary": "Whether requests can be answered",
         "responses": {
-            "200": _health("They can", "ready"),
-            "503": _health("No worker can predict, or the gateway stops", "not ready", "reason"),
+            "200": _health("Requests can be answered", "ready"),
+            "503": _health(
+                "No worker can predict, or the gateway is stopping", "not ready", "reason"
+            ),
             **_error_responses(405),
         },
     }
@@ -214,19 +216,21 @@ def _problem(status: int, limit: int) -> Document:
 
 
 def _example(status: int) -> Any:
-    """A problem of this status as a caller would see it."""
+    """An example of a problem with this status, as callers see it."""
     kind = next(kind for kind, row in PROBLEMS.items() if row.status == status)
-    error = kind.__new__(kind)  # its own constructor may want more than an example has
+    error = kind.__new__(kind)  # its constructor may need arguments that an example does not have
     error.detail = PROBLEMS[kind].meaning
     error.faults = (Fault("name", None, "is missing"),) if status == 422 else ()
     return json.loads(problem_body(error, "7f3c9a51-2"))
 
 
 def _embed(schema: Any, name: str) -> Any:
-    """A schema with its references to itself pointing to where it stands in the document."""
+    """Copy a schema, with its references to itself changed to its place in the document."""
     if isinstance(schema, list):
         return [_embed(item, name) for item in schema]
-    if not isinstance(schema, dict) or "$id" in schema:  # an identifier is a base of its own
+    if (
+        not isinstance(schema, dict) or "$id" in schema
+    ):  # its references are relative to its own $id
         return schema
     found = {key: _embed(value, name) for key, value in schema.items()}
     reference = schema.get("$ref")
@@ -244,18 +248,21 @@ _PARAMETERS = {
     for name, (words, schema) in request_headers.HEADERS.items()
 }
 _HEADERS = {
-    "WWW-Authenticate": {"description": "How to say who asks", "schema": {"const": "Bearer"}},
-    "Allow": {"description": "The method that this path has", "schema": {"type": "string"}},
+    "WWW-Authenticate": {
+        "description": "The authentication scheme to use",
+        "schema": {"const": "Bearer"},
+    },
+    "Allow": {"description": "The method of this path", "schema": {"type": "string"}},
     "Retry-After": {
         "description": "Seconds after which to try again",
         "schema": {"type": "integer", "minimum": 1},
     },
     "X-Fallback": {
-        "description": "What the answer was given without: upstreams, or `version`",
+        "description": "Upstreams whose fallback was used; `version` if another version answered",
         "schema": {"type": "string"},
     },
     "Server-Timing": {
-        "description": "Milliseconds of each stage, of all, and what was left (W3C)",
+        "description": "Milliseconds of each stage, in total, and left until the deadline (W3C)",
         "schema": {"type": "string"},
     },
 }

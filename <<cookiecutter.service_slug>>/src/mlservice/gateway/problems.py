@@ -1,6 +1,6 @@
-"""The one table that maps errors to HTTP: status, header, meaning and remedy of each.
+"""The one table that maps errors to HTTP: status, header, meaning and remedy.
 
-The OpenAPI document and the service's page on problem codes are made from it.
+The OpenAPI document and the page on problem codes are made from it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Headers = tuple[tuple[bytes, bytes], ...]
 
 
 class Problem(NamedTuple):
-    """How HTTP shows one kind of error; ``header`` is the one that it adds, if any."""
+    """How one class of errors looks over HTTP; ``header`` is the header that it adds, if any."""
 
     status: int
     meaning: str
@@ -30,12 +30,12 @@ class Problem(NamedTuple):
 _TRY_AGAIN = "Try again after the seconds in Retry-After."
 _READ_THE_LOG = "Look up the request id in the service's log."
 PROBLEMS: Mapping[type[RequestError], Problem] = {
-    errors.NotJson: Problem(400, "The body is not plain JSON.", "Send one JSON object in UTF-8."),
+    errors.NotJson: Problem(400, "The body is not valid JSON.", "Send one JSON object in UTF-8."),
     errors.RepeatedKey: Problem(400, "An object has a key twice.", "Send each key once."),
     errors.InvalidHeader: Problem(
         400,
         "A header cannot be used.",
-        "Follow the fault's rule, or leave the header out.",
+        "Follow the rule in `faults`, or leave the header out.",
     ),
     errors.CallerLeft: Problem(
         400, "The caller left before its request was complete.", "Send the whole body."
@@ -55,25 +55,27 @@ PROBLEMS: Mapping[type[RequestError], Problem] = {
     ),
     errors.BrokenContract: Problem(
         422,
-        "The body breaks its contract, or a rule that no schema can say.",
-        "Correct the fields that the faults name.",
+        "The body breaks its contract, or a rule of the service's code.",
+        "Correct the fields that `faults` names.",
     ),
     errors.InvalidReward: Problem(
-        422, "The reward breaks its contract.", "Correct the fields that the faults name."
+        422, "The reward breaks its contract.", "Correct the fields that `faults` names."
     ),
     errors.TooManyRequests: Problem(
-        429, "The client sends more requests than it may.", _TRY_AGAIN, "Retry-After"
+        429, "The client sends more requests than its rate allows.", _TRY_AGAIN, "Retry-After"
     ),
     errors.PredictionFailed: Problem(
-        500, "The model has no usable score for this request.", _READ_THE_LOG
+        500, "The model gave no usable score for this request.", _READ_THE_LOG
     ),
     errors.InvalidResponse: Problem(500, "The response breaks its contract.", _READ_THE_LOG),
     errors.ResponseTooLarge: Problem(500, "The response is too large.", _READ_THE_LOG),
     errors.InternalError: Problem(500, "The request met a bug.", _READ_THE_LOG),
     errors.Unavailable: Problem(503, "No worker can predict now.", _TRY_AGAIN, "Retry-After"),
-    errors.Overloaded: Problem(503, "Too many requests wait.", _TRY_AGAIN, "Retry-After"),
+    errors.Overloaded: Problem(503, "Too many requests are waiting.", _TRY_AGAIN, "Retry-After"),
     errors.DeadlineExceeded: Problem(
-        504, "The request's time is over.", "Allow more by X-Request-Timeout-Ms, or try again."
+        504,
+        "The request's deadline has passed.",
+        "Set a longer time in X-Request-Timeout-Ms, or try again.",
     ),
 }
 
@@ -91,7 +93,7 @@ PROBLEM_CONTRACT = Contract(
     "problem",
     {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Why there is no answer (problem details, RFC 9457)",
+        "title": "Why there is no prediction (problem details, RFC 9457)",
         "type": "object",
         "required": ["type", "title", "status", "detail", "request_id", "faults"],
         "properties": {
@@ -104,11 +106,11 @@ PROBLEM_CONTRACT = Contract(
             "status": {"type": "integer", "enum": list(BY_STATUS)},
             "detail": {"description": "What happened this time", "type": "string"},
             "request_id": {
-                "description": "Your X-Request-Id, or one made here; the log has it too",
+                "description": "Your X-Request-Id, or a new id; the log has it too",
                 "type": "string",
             },
             "faults": {
-                "description": "All that is wrong with the request, at once",
+                "description": "Everything that is wrong with the request",
                 "type": "array",
                 "items": {
                     "type": "object",
@@ -126,17 +128,17 @@ PROBLEM_CONTRACT = Contract(
 
 
 def problem_of(error: RequestError) -> Problem:
-    """The row of the table for ``error``, or for the nearest of its base classes."""
+    """Return the row for the class of ``error``, or for its nearest base class."""
     return next(PROBLEMS[kind] for kind in type(error).__mro__ if kind in PROBLEMS)
 
 
 def problem_body(error: RequestError, request_id: str) -> bytes:
-    """The body of the answer that tells of ``error``."""
+    """Return the response body for ``error``."""
     return problem_details(error, problem_of(error).status, request_id)
 
 
 def problem_headers(error: RequestError) -> Headers:
-    """The headers that ``error`` adds to the answer."""
+    """Return the headers that ``error`` adds to the response."""
     if isinstance(error, Unavailable | TooManyRequests):
         return ((b"retry-after", b"%d" % error.retry_after),)
     header = problem_of(error).header

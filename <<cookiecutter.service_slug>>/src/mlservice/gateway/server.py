@@ -1,8 +1,8 @@
 """Runs the gateway under uvicorn, and stops it without losing a request.
 
-On SIGTERM the gateway first reports that it is not ready and closes each connection with its next
-answer, while it goes on answering. Only then does the listening socket close. So callers on
-kept-alive connections leave by themselves instead of being cut off.
+On SIGTERM the gateway first reports that it is not ready, and closes each connection with its next
+response. It still answers requests meanwhile. Only then does the listening socket close. So callers
+with keep-alive connections reconnect elsewhere instead of being cut off.
 """
 
 from __future__ import annotations
@@ -52,17 +52,17 @@ def serve_gateway(settings: Settings, parent: ParentLink | None = None) -> None:
             timeout_graceful_shutdown=SHUTDOWN.gateway,
             **_tls(settings),
         )
-        # Without this a full collection shows as a pause in the slowest requests.
+        # Without this, a full collection would pause the slowest requests.
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
         _Server(config, gateway, settings.gateway.drain_ms / 1000, parent).run([listener])
-    # Python drops its handlers before it exits, and the signal would kill it then.
+    # Python removes its handlers before it exits, and a late SIGHUP would kill it then.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _tls(settings: Settings) -> dict[str, Any]:
-    """Uvicorn's options for TLS, none if it is not set; raises ``SettingsError``."""
+    """Return uvicorn's options for TLS, none if it is not set; raises ``SettingsError``."""
     access = settings.access
     if not access.tls_cert:
         return {}
@@ -72,7 +72,9 @@ def _tls(settings: Settings) -> dict[str, Any]:
     paths = {name: settings.folder / file for name, file in files.items()}
     for name, path in paths.items():
         if not path.is_file():
-            raise SettingsError(f"[access] {name} = '{path}': there is no such file: name a PEM")
+            raise SettingsError(
+                f"[access] {name} = '{path}': there is no such file: name a PEM file"
+            )
     found = {"ssl_certfile": paths["tls_cert"], "ssl_keyfile": paths["tls_key"]}
     if access.tls_client_ca:
         ca = {"ssl_ca_certs": str(paths["tls_client_ca"]), "ssl_cert_reqs": ssl.CERT_REQUIRED}
@@ -96,7 +98,7 @@ class _Server(uvicorn.Server):
             self._parent.report_started()
 
     def handle_exit(self, sig: int, _: FrameType | None) -> None:
-        """Drain and then stop; a second signal stops at once. uvicorn calls this."""
+        """Drain, then stop; a second signal stops at once. uvicorn calls this."""
         if self._gateway.draining:
             self.force_exit = self.should_exit = True
             return

@@ -1,7 +1,7 @@
-"""Sends the head and the body of an answer together, and ends the work for a caller who has left.
+"""Writes the head and the body of a response together, and cancels the work if its caller leaves.
 
-uvicorn hands them to the transport one after the other, and each is a call of the system; one
-call for both answers a tenth more requests (docs/platform-decisions.md, 0006).
+uvicorn writes head and body separately, and each write is a system call. One write for both answers
+a tenth more requests (docs/platform-decisions.md, 0006).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ _INTERIM = b"HTTP/1.1 1"
 
 
 TASK = "mlservice.task"
-"""Key of the ASGI scope: the task that answers, if it may be cancelled when its caller leaves."""
+"""Key in the ASGI scope for the task that answers; it is cancelled if the caller leaves."""
 
 
 class GatewayProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with a transport that holds a head until what follows it."""
+    """uvicorn's protocol, with a transport that holds back a head until its body."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin a connection; the loop calls this."""
@@ -34,7 +34,7 @@ class GatewayProtocol(HttpToolsProtocol):
             task.cancel()
 
     def on_response_complete(self) -> None:
-        """Send the head of an answer that has no body; uvicorn calls this at each one's end."""
+        """Write the head of a response without a body; uvicorn calls this after each response."""
         self._joined.flush()
         super().on_response_complete()
 
