@@ -44,7 +44,9 @@ class AllocRunner:
         self._lock = threading.Lock()
         self.group = _group(alloc)
         self.tasks = {
-            task["Name"]: TaskRunner(alloc, self.group, task, self.folder, settings, self._changed)
+            task["Name"]: TaskRunner(
+                alloc, self.group, task, self.folder, settings, self._task_changed
+            )
             for task in self.group["Tasks"]
         }
         self._registration = self._services_in_consul(settings)
@@ -85,7 +87,7 @@ class AllocRunner:
         self.alloc, self.group = alloc, _group(alloc)
         if moved:
             self.healthy = None
-        threading.Thread(target=self._updated, args=(moved,), daemon=True).start()
+        threading.Thread(target=self._follow_update, args=(moved,), daemon=True).start()
 
     def restart(self, names: Sequence[str]) -> None:
         """Restart tasks on a user's request."""
@@ -110,7 +112,7 @@ class AllocRunner:
             thread.join()
         self._leave_consul()
 
-    def _updated(self, moved: bool) -> None:
+    def _follow_update(self, moved: bool) -> None:
         self._enter_consul()
         if moved:
             self._watch_health()
@@ -152,9 +154,9 @@ class AllocRunner:
             self._health.end()
         update = self.group["Update"]
         if self.alloc.job["Type"] == "service" and self.alloc.deployment_id and update:
-            self._health = HealthWatch(update, self.states, self._registration, self._found)
+            self._health = HealthWatch(update, self.states, self._registration, self._note_health)
 
-    def _found(self, healthy: bool) -> None:
+    def _note_health(self, healthy: bool) -> None:
         self.healthy = healthy
         self._note(self)
 
@@ -176,7 +178,7 @@ class AllocRunner:
         for task in self.tasks.values():
             threading.Thread(target=task.stop, daemon=True, name="task-stop").start()
 
-    def _changed(self, runner: TaskRunner) -> None:
+    def _task_changed(self, runner: TaskRunner) -> None:
         if runner.state.failed and runner.state.state == "dead":
             for other in self.tasks.values():
                 if other is not runner and other.alive:

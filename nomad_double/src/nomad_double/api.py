@@ -23,7 +23,7 @@ _SUFFIXES = (
     "/deployment", "/versions", "/summary", "/plan", "/dispatch", "/revert", "/stable", "/evaluate",
     "/scale", "/services", "/submission", "/actions", "/action",
 )  # fmt: skip
-_ANY = re.compile(r":[a-z]+")
+_PLACEHOLDER = re.compile(r":[a-z]+")
 
 
 class Api:
@@ -43,7 +43,7 @@ class Api:
             for name in ("PUT", "POST") if method == "POST" else (method,):
                 self._routes.setdefault(pattern, {})[name] = handler
         if ":" in pattern:
-            parts = [re.escape(part) for part in _ANY.split(pattern)]
+            parts = [re.escape(part) for part in _PLACEHOLDER.split(pattern)]
             self._patterns.append((re.compile("([^/]*)".join(parts)), pattern))
 
     def handle(self, request: Request) -> Answer:
@@ -54,12 +54,12 @@ class Api:
         planned = self._faults.planned_answer(route)
         if planned:
             return text(planned[1], planned[0])
-        answer = self._answered(request, pattern, arguments)
+        answer = self._call_handler(request, pattern, arguments)
         if self._faults.drops(route):
             raise Dropped
         return answer
 
-    def _answered(self, request: Request, pattern: str, arguments: tuple[str, ...]) -> Answer:
+    def _call_handler(self, request: Request, pattern: str, arguments: tuple[str, ...]) -> Answer:
         try:
             if pattern not in self._routes:
                 return text("404 page not found\n", 404)

@@ -141,11 +141,11 @@ def _group(group: Json, job: Json, update: Json | None) -> Json:
     batch = kind in ("batch", "sysbatch")
     restart = _RESTART_BATCH if batch else _RESTART
     found["RestartPolicy"] = _filled(found["RestartPolicy"] or {}, restart)
-    reschedule = {**(job["Reschedule"] or {}), **_given(found["ReschedulePolicy"])}
+    reschedule = {**(job["Reschedule"] or {}), **_without_nulls(found["ReschedulePolicy"])}
     found["ReschedulePolicy"] = _filled(reschedule, _RESCHEDULE.get(kind, _RESCHEDULE["other"]))
     found["EphemeralDisk"] = _filled(found["EphemeralDisk"] or {}, _DISK)
     if kind == "service" or found["Update"] or update:
-        merged = {**(update or {}), **_given(found["Update"])}
+        merged = {**(update or {}), **_without_nulls(found["Update"])}
         found["Update"] = _filled(merged, _UPDATE)
     if kind == "service":
         found["Migrate"] = _filled(found["Migrate"] or job["Migrate"] or {}, _MIGRATE)
@@ -160,7 +160,7 @@ def _task(task: Json, group: Json, job: Json) -> Json:
     found["Resources"] = _filled(found["Resources"] or {}, _RESOURCES)
     networks = found["Resources"]["Networks"]
     found["Resources"]["Networks"] = [_network(each) for each in networks or []] or None
-    restart = {**group["RestartPolicy"], **_given(found["RestartPolicy"])}
+    restart = {**group["RestartPolicy"], **_without_nulls(found["RestartPolicy"])}
     found["RestartPolicy"] = restart
     found["LogConfig"] = _filled(found["LogConfig"] or {}, _LOGS)
     found["Templates"] = [_template(each) for each in found["Templates"] or []] or None
@@ -192,7 +192,7 @@ def _service(service: Json, group: str, job: str, task: str) -> Json:
         check = _filled(each, _CHECK)
         check["Name"] = check["Name"] or f'service: "{found["Name"]}" check'
         if check["CheckRestart"] or restart:
-            merged = {**(restart or {}), **_given(check["CheckRestart"])}
+            merged = {**(restart or {}), **_without_nulls(check["CheckRestart"])}
             check["CheckRestart"] = _filled(merged, _CHECK_RESTART)
         checks.append(check)
     found["Checks"] = checks or None
@@ -210,10 +210,10 @@ def _filled(block: Json, defaults: Json) -> Json:
     """Return the block with the missing defaults added; its other fields stay."""
     names = {name.lower(): name for name in defaults}
     given = {names.get(key.lower(), key): value for key, value in block.items()}
-    return {**defaults, **_given(given)}
+    return {**defaults, **_without_nulls(given)}
 
 
-def _given(block: Json | None) -> Json:
+def _without_nulls(block: Json | None) -> Json:
     return {key: value for key, value in (block or {}).items() if value is not None}
 
 

@@ -31,7 +31,7 @@ class ConsulAgent:
         self._address = address
         self._lock = threading.Lock()
         self._checks: dict[str, Json] = {}
-        self._asked = 0.0
+        self._read_at = 0.0
 
     def register(self, service: Json, checks: list[Json]) -> None:
         """Register a service and its checks, or update them."""
@@ -49,12 +49,12 @@ class ConsulAgent:
         A check that Consul does not know is critical.
         """
         with self._lock:
-            if time.monotonic() - self._asked > _FRESH_SECONDS:
+            if time.monotonic() - self._read_at > _FRESH_SECONDS:
                 try:
-                    self._checks = json.loads(self._ask("GET", "/v1/agent/checks", None))
+                    self._checks = json.loads(self._send("GET", "/v1/agent/checks", None))
                 except (OSError, ValueError, http.client.HTTPException):
                     return None
-                self._asked = time.monotonic()
+                self._read_at = time.monotonic()
             found = {name: self._checks.get(name) for name in checks}
             return {name: check["Status"] if check else "critical" for name, check in found.items()}
 
@@ -62,14 +62,14 @@ class ConsulAgent:
         """Send a request, and once more if it fails. Nomad's client retries in the background."""
         for left in (1, 0):
             try:
-                self._ask("PUT", path, body)
+                self._send("PUT", path, body)
             except (OSError, http.client.HTTPException) as error:
                 if not left:
                     log.warning("consul %s: %s: %s", self._address, path, error)
                 continue
             return
 
-    def _ask(self, method: str, path: str, body: Json | None) -> bytes:
+    def _send(self, method: str, path: str, body: Json | None) -> bytes:
         connection = http.client.HTTPConnection(self._address, timeout=_TIMEOUT_SECONDS)
         try:
             connection.request(method, path, json.dumps(body) if body is not None else None)
@@ -125,7 +125,7 @@ class Registration:
         canary = self._alloc.canary
         tags = service["CanaryTags"] if canary and service["CanaryTags"] else service["Tags"]
         meta = service["CanaryMeta"] if canary and service["CanaryMeta"] else service["Meta"]
-        ip, port = self._where(service["PortLabel"])
+        ip, port = self._address_of(service["PortLabel"])
         name = self._service_id(service, owner)
         entry = {
             "ID": name,
@@ -140,7 +140,7 @@ class Registration:
 
     def _checks(self, service: Json, owner: str, name: str) -> Iterator[Json]:
         for check in service["Checks"] or []:
-            ip, port = self._where(check["PortLabel"] or service["PortLabel"])
+            ip, port = self._address_of(check["PortLabel"] or service["PortLabel"])
             yield {
                 "ID": self.check_id(service, owner, check),
                 "Name": check["Name"],
@@ -153,7 +153,7 @@ class Registration:
                 **_probe(check, f"{ip}:{port}"),
             }
 
-    def _where(self, label: str) -> tuple[str, int]:
+    def _address_of(self, label: str) -> tuple[str, int]:
         for port in self._alloc.resources["Shared"]["Ports"] or []:
             if port["Label"] == label:
                 return port["HostIP"], port["Value"]

@@ -29,7 +29,7 @@ from nomad_double.timers import Timers
 from nomad_double.transport import Transport
 
 
-def _let_tasks_heed_signals() -> None:
+def _handle_ignored_signals() -> None:
     """Handle signals that this process ignores, because tasks would inherit that.
 
     A process that nohup or a shell started in the background ignores some.
@@ -69,7 +69,7 @@ class NomadDouble:
         control off. ``run`` is called in place of processes. ``wrapped_errors`` answers as a server
         that is not the leader.
         """
-        _let_tasks_heed_signals()
+        _handle_ignored_signals()
         self.state = State()
         self.acl = Acl(acl)
         self._timers = Timers("nomad-scheduler")

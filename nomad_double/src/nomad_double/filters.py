@@ -39,9 +39,9 @@ class _Parser:
         self._at = 0
 
     def whole(self) -> Test:
-        test = self._either()
+        test = self._or_expression()
         if self._at < len(self._words):
-            raise self._wrong()
+            raise self._syntax_error()
         return test
 
     def _split(self, text: str) -> list[tuple[str, str]]:
@@ -65,66 +65,66 @@ class _Parser:
         kind, value = self._words[self._at]
         return kind != "text" and value.lower() in words
 
-    def _take(self, *words: str) -> bool:
+    def _accept(self, *words: str) -> bool:
         if self._peek(*words):
             self._at += 1
             return True
         return False
 
-    def _either(self) -> Test:
-        tests = [self._both()]
-        while self._take("or"):
-            tests.append(self._both())
+    def _or_expression(self) -> Test:
+        tests = [self._and_expression()]
+        while self._accept("or"):
+            tests.append(self._and_expression())
         return tests[0] if len(tests) == 1 else lambda item: any(test(item) for test in tests)
 
-    def _both(self) -> Test:
-        tests = [self._one()]
-        while self._take("and"):
-            tests.append(self._one())
+    def _and_expression(self) -> Test:
+        tests = [self._term()]
+        while self._accept("and"):
+            tests.append(self._term())
         return tests[0] if len(tests) == 1 else lambda item: all(test(item) for test in tests)
 
-    def _one(self) -> Test:
-        if self._take("not"):
-            test = self._one()
+    def _term(self) -> Test:
+        if self._accept("not"):
+            test = self._term()
             return lambda item: not test(item)
-        if self._take("("):
-            test = self._either()
-            if not self._take(")"):
-                raise self._wrong()
+        if self._accept("("):
+            test = self._or_expression()
+            if not self._accept(")"):
+                raise self._syntax_error()
             return test
-        return self._match()
+        return self._comparison()
 
-    def _match(self) -> Test:
+    def _comparison(self) -> Test:
         kind, first = self._next()
         if kind == "text":
             return self._membership(first)
         if self._peek("in") or (self._peek("not") and self._at + 1 < len(self._words)):
             before = self._at
-            if self._take("in") or (self._take("not") and self._take("in")):
+            if self._accept("in") or (self._accept("not") and self._accept("in")):
                 self._at = before
                 return self._membership(first)
             self._at = before
-        return self._of_selector(self._selector(first))
+        return self._comparison_of(self._selector(first))
 
     def _membership(self, value: str) -> Test:
-        negated = self._take("not")
-        if not self._take("in"):
-            raise self._wrong()
+        negated = self._accept("not")
+        if not self._accept("in"):
+            raise self._syntax_error()
         read = self._selector(self._next()[1])
         return lambda item: _contains(read(item), value) != negated
 
-    def _of_selector(self, read: Callable[[Mapping[str, Any]], Any]) -> Test:
-        if self._take("is"):
-            negated = self._take("not")
-            if not self._take("empty"):
-                raise self._wrong()
+    def _comparison_of(self, read: Callable[[Mapping[str, Any]], Any]) -> Test:
+        if self._accept("is"):
+            negated = self._accept("not")
+            if not self._accept("empty"):
+                raise self._syntax_error()
             return lambda item: (not _present(read(item))) != negated
         negated = self._peek("!=", "not")
-        if not self._take("==", "!="):
-            self._take("not")
+        if not self._accept("==", "!="):
+            self._accept("not")
             word = self._next()[1].lower()
             if word not in ("contains", "matches"):
-                raise self._wrong()
+                raise self._syntax_error()
             value = self._next()[1]
             check = _contains if word == "contains" else _matches
             return lambda item: check(read(item), value) != negated
@@ -133,21 +133,21 @@ class _Parser:
 
     def _selector(self, first: str) -> Callable[[Mapping[str, Any]], Any]:
         path = first.strip(".").split(".")
-        while self._take("["):
+        while self._accept("["):
             path.append(self._next()[1])
-            if not self._take("]"):
-                raise self._wrong()
+            if not self._accept("]"):
+                raise self._syntax_error()
             if self._at < len(self._words) and self._words[self._at][1].startswith("."):
                 path += self._next()[1].strip(".").split(".")
         return lambda item: _read(item, path)
 
     def _next(self) -> tuple[str, str]:
         if self._at >= len(self._words):
-            raise self._wrong()
+            raise self._syntax_error()
         self._at += 1
         return self._words[self._at - 1]
 
-    def _wrong(self) -> ApiError:
+    def _syntax_error(self) -> ApiError:
         end = len(self._text)
         return refused(f"failed to read filter expression: 1:{end + 1} ({end}): no match found")
 

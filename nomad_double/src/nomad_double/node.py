@@ -126,10 +126,10 @@ class Node:
         }  # fmt: skip
 
     def _available(self, job: Json) -> dict[str, int]:
-        return {name: int(_takes_place(name)) for name in job["Datacenters"] if name != "*"}
+        return {name: int(_matches_datacenter(name)) for name in job["Datacenters"] if name != "*"}
 
     def _filtered(self, job: Json, group: Json) -> str:
-        if self.down or not any(_takes_place(name) for name in job["Datacenters"]):
+        if self.down or not any(_matches_datacenter(name) for name in job["Datacenters"]):
             return "-"
         for task in group["Tasks"] or []:
             if task["Driver"] not in self.drivers:
@@ -177,7 +177,7 @@ class Node:
         for _ in _PORTS:
             self._next_port = (self._next_port + 1) % len(_PORTS)
             port = _PORTS[self._next_port]
-            if port not in self._ports and _bindable(port):
+            if port not in self._ports and _is_free(port):
                 return port
         raise RuntimeError(f"no port of {_PORTS.start}-{_PORTS.stop} is free: stop some programs")
 
@@ -215,7 +215,7 @@ def _metric(
     }  # fmt: skip
 
 
-def _takes_place(pattern: str) -> bool:
+def _matches_datacenter(pattern: str) -> bool:
     return bool(re.fullmatch(re.escape(pattern).replace(r"\*", ".*"), DATACENTER))
 
 
@@ -237,7 +237,7 @@ def _label(group: Json, value: int) -> str:
     return found
 
 
-def _bindable(port: int) -> bool:
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

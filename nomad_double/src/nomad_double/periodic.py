@@ -52,10 +52,10 @@ class Periodic:
             due = next_moment(job, since)
             if due and due <= now and not job["Stop"] and job["ParameterizedJob"] is None:
                 with self._state.write():
-                    if not (job["Periodic"]["ProhibitOverlap"] and self._runs(key)):
+                    if not (job["Periodic"]["ProhibitOverlap"] and self._has_running_child(key)):
                         self._server.launch(job, int(due.timestamp()))
 
-    def _runs(self, key: Key) -> bool:
+    def _has_running_child(self, key: Key) -> bool:
         """Whether a child has an evaluation or an allocation that has not ended."""
         namespace = key[0]
         for child in self._state.children_of.get(key, ()):

@@ -37,11 +37,11 @@ def reconcile(
     ``deployment`` is the job's latest one if it belongs to this version of the job.
     """
     if job["Type"] in ("batch", "sysbatch"):
-        return _batch(job, group, allocs)
+        return _plan_batch(job, group, allocs)
     return _Service(job, group, allocs, deployment).plan()
 
 
-def _batch(job: Json, group: Json, allocs: list[Allocation]) -> GroupPlan:
+def _plan_batch(job: Json, group: Json, allocs: list[Allocation]) -> GroupPlan:
     plan = GroupPlan(group["Name"])
     newest: dict[int, Allocation] = {}
     for each in allocs:
@@ -98,15 +98,15 @@ class _Service:
         base = [alloc for alloc in live if alloc not in canaries]
         base = self._without_surplus(base)
         stale = [alloc for alloc in base if older(alloc, self._job)]
-        heavy = [a for a in stale if destructive(a.job, self._job, self._group["Name"])]
-        self._start_rollout(stale, heavy)
-        if not self._canarying() or not heavy:
-            self._plan.in_place += [alloc for alloc in stale if alloc not in heavy]
-        if self._canarying():
+        destructive_ones = [a for a in stale if destructive(a.job, self._job, self._group["Name"])]
+        self._start_rollout(stale, destructive_ones)
+        if not self._has_open_canaries() or not destructive_ones:
+            self._plan.in_place += [alloc for alloc in stale if alloc not in destructive_ones]
+        if self._has_open_canaries():
             self._place_canaries(mine)
-        self._fill(base, mine)
-        if not self._canarying() and not self._halted:
-            self._replace(heavy)
+        self._place_missing(base, mine)
+        if not self._has_open_canaries() and not self._halted:
+            self._roll(destructive_ones)
         busy = [a for a, _ in self._plan.stop] + self._plan.in_place
         self._plan.ignored = len([alloc for alloc in live if alloc not in busy])
         return self._plan
@@ -131,7 +131,7 @@ class _Service:
                 kept[alloc.number] = alloc
         return list(kept.values())
 
-    def _start_rollout(self, stale: list[Allocation], heavy: list[Allocation]) -> None:
+    def _start_rollout(self, stale: list[Allocation], destructive_ones: list[Allocation]) -> None:
         """Make the group's part in a new deployment, if it needs one."""
         update, count = self._group["Update"], self._group["Count"]
         if self._deployment is not None or not update or not update["MaxParallel"] or not count:
@@ -141,10 +141,10 @@ class _Service:
             return
         self._plan.rollout = self._rollout = GroupRollout(
             update["AutoRevert"], update["AutoPromote"], update["ProgressDeadline"], count,
-            min(update["Canary"], count) if heavy and update["Canary"] else 0,
+            min(update["Canary"], count) if destructive_ones and update["Canary"] else 0,
         )  # fmt: skip
 
-    def _canarying(self) -> bool:
+    def _has_open_canaries(self) -> bool:
         if self._rollout is None:
             return False
         return bool(self._rollout.desired_canaries and not self._rollout.promoted)
@@ -166,10 +166,10 @@ class _Service:
         for number in free:
             self._plan.place.append(Placement(number, self._job, canary=True))
 
-    def _fill(self, base: list[Allocation], mine: list[Allocation]) -> None:
+    def _place_missing(self, base: list[Allocation], mine: list[Allocation]) -> None:
         """Place what is missing. While canaries run, the old version is placed."""
         have = {alloc.number for alloc in base}
-        canarying = self._canarying()
+        canarying = self._has_open_canaries()
         if not canarying:
             have |= {alloc.number for alloc in mine}
         job = self._base_job(base) if canarying or self._failed else self._job
@@ -211,10 +211,10 @@ class _Service:
         version = versions.most_common(1)[0][0]
         return next(alloc.job for alloc in base if alloc.job["Version"] == version)
 
-    def _replace(self, heavy: list[Allocation]) -> None:
+    def _roll(self, destructive_ones: list[Allocation]) -> None:
         """Replace ``max_parallel`` at a time, and none while one is unhealthy."""
         update = self._group["Update"]
-        limit = len(heavy)
+        limit = len(destructive_ones)
         if update and update["MaxParallel"]:
             mine = [
                 a for a in self._allocs if a.deployment_id == self._deployment_id and not a.terminal
@@ -224,7 +224,7 @@ class _Service:
             unsettled = [alloc for alloc in mine if not alloc.healthy]
             new = [p for p in self._plan.place if not p.canary and p.job is self._job]
             limit = min(limit, max(0, update["MaxParallel"] - len(unsettled) - len(new)))
-        for alloc in sorted(heavy, key=lambda a: a.number)[:limit]:
+        for alloc in sorted(destructive_ones, key=lambda a: a.number)[:limit]:
             self._plan.destructive += 1
             self._plan.stop.append((alloc, UPDATED))
             self._plan.place.append(Placement(alloc.number, self._job, alloc))

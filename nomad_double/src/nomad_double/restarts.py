@@ -44,7 +44,7 @@ class RestartTracker:
             return Decision(False, "Restart unnecessary as task terminated successfully")
         if not self._policy["Attempts"]:
             return Decision(False, "Policy allows no restarts", fails=True)
-        return self._counted()
+        return self._count_failure()
 
     def after_failed_start(self, *, recoverable: bool) -> Decision:
         """Decide after a start that failed."""
@@ -52,14 +52,14 @@ class RestartTracker:
             return Decision(False, "Error was unrecoverable", fails=True)
         return self.after_exit(success=False)
 
-    def _counted(self) -> Decision:
+    def _count_failure(self) -> Decision:
         interval, attempts = self._policy["Interval"], self._policy["Attempts"]
         now = time.monotonic_ns()
         if now - self._since > interval:
             self._count, self._since = 0, now
         self._count += 1
         if self._count <= attempts:
-            return Decision(True, WITHIN_POLICY, self._jittered(self._policy["Delay"]))
+            return Decision(True, WITHIN_POLICY, self._with_jitter(self._policy["Delay"]))
         if self._policy["Mode"] == "fail":
             reason = (
                 f"Exceeded allowed attempts {attempts} in interval {format_duration(interval)} and "
@@ -67,7 +67,9 @@ class RestartTracker:
             )
             return Decision(False, reason, fails=True)
         left = max(0, interval - (now - self._since))
-        return Decision(True, "Exceeded allowed attempts, applying a delay", self._jittered(left))
+        return Decision(
+            True, "Exceeded allowed attempts, applying a delay", self._with_jitter(left)
+        )
 
-    def _jittered(self, delay: int) -> int:
+    def _with_jitter(self, delay: int) -> int:
         return delay + int(random.random() * _JITTER * delay)  # noqa: S311  # no secret

@@ -126,7 +126,7 @@ class JobRoutes:
 
         def value() -> Page:
             return listed(
-                query, self._listable(query), lambda job: job,
+                query, self._jobs_of_query(query), lambda job: job,
                 lambda job: f"{job['Namespace']}.{job['ID']}",
                 lambda job: self._stub(job, with_meta=with_meta),
             )  # fmt: skip
@@ -145,7 +145,7 @@ class JobRoutes:
             job = self._state.jobs.get(key)
             return int(job["ModifyIndex"]) if job else self._state.tables["jobs"]
 
-        return blocking(self._state, query, index, lambda: self._found(key))
+        return blocking(self._state, query, index, lambda: self._job_or_error(key))
 
     def deregister(self, request: Request, name: str) -> Answer:
         """Stop a job, or purge it."""
@@ -325,10 +325,10 @@ class JobRoutes:
 
         return blocking(self._state, query, lambda: self._state.tables["jobs"], value)
 
-    def _found(self, key: Key) -> Any:
+    def _job_or_error(self, key: Key) -> Any:
         return self._state.jobs.get(key) or ApiError("job not found", 404)
 
-    def _listable(self, query: Query) -> list[Json]:
+    def _jobs_of_query(self, query: Query) -> list[Json]:
         names = sorted(self._state.namespaces) if query.namespace == "*" else [query.namespace]
         return [job for name in names for job in self._state.prefixed(name, query.prefix)]
 

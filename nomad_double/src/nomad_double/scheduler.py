@@ -122,7 +122,7 @@ class Scheduler:
             if alloc.job["CreateIndex"] == job["CreateIndex"] or not alloc.terminal:
                 found.setdefault(alloc.group, []).append(alloc)
         latest = self._state.latest_deployment(key)
-        mine = latest if latest and _about(latest, job) else None
+        mine = latest if latest and _belongs_to(latest, job) else None
         plans = {
             group["Name"]: reconcile(job, group, found.pop(group["Name"], []), mine)
             for group in job["TaskGroups"] or []
@@ -146,13 +146,13 @@ class Scheduler:
 
     def _cancel_older_deployment(self, job: Json, key: Key) -> None:
         latest = self._state.latest_deployment(key)
-        if latest and latest.active and not _about(latest, job):
+        if latest and latest.active and not _belongs_to(latest, job):
             self._state.put_deployment(replace(latest, status="cancelled", description=_NEWER))
 
     def _deployment(self, job: Json, key: Key, plans: dict[str, GroupPlan]) -> Deployment | None:
         """Return the job's deployment; make it if a group needs one."""
         latest = self._state.latest_deployment(key)
-        if latest and _about(latest, job):
+        if latest and _belongs_to(latest, job):
             return latest
         groups = {name: plan.rollout for name, plan in plans.items() if plan.rollout}
         if not groups:
@@ -173,7 +173,7 @@ class Scheduler:
             for alloc, reason in plan.stop:
                 self._stop_alloc(alloc, reason)
             for alloc in plan.in_place:
-                self._in_place(alloc, evaluation, deployment)
+                self._update_in_place(alloc, evaluation, deployment)
             for placement in plan.place:
                 metric = self._place(placement, name, evaluation, deployment)
                 if metric and name in failed:
@@ -181,7 +181,7 @@ class Scheduler:
                 elif metric:
                     failed[name] = metric
             for alloc, when in plan.later:
-                self._later(alloc, when, evaluation)
+                self._reschedule_later(alloc, when, evaluation)
         return failed
 
     def _stop_alloc(self, alloc: Allocation, reason: str) -> None:
@@ -190,7 +190,7 @@ class Scheduler:
         )
         self._stop(self._state.put_alloc(current))
 
-    def _in_place(
+    def _update_in_place(
         self, alloc: Allocation, evaluation: Evaluation, deployment: Deployment | None
     ) -> None:
         job = self._state.jobs[alloc.key]
@@ -216,7 +216,7 @@ class Scheduler:
         if metric:
             return metric
         alloc = self._allocation(placement, group, evaluation)
-        part_of = deployment and deployment.active and _about(deployment, job)
+        part_of = deployment and deployment.active and _belongs_to(deployment, job)
         if deployment and part_of:
             status = {
                 "Healthy": None,
@@ -263,7 +263,7 @@ class Scheduler:
         changed = replace(deployment, groups={**deployment.groups, group: rollout})
         self.on_deployment(self._state.put_deployment(changed))
 
-    def _later(self, alloc: Allocation, when: int, evaluation: Evaluation) -> None:
+    def _reschedule_later(self, alloc: Allocation, when: int, evaluation: Evaluation) -> None:
         job = self._state.jobs[alloc.key]
         follow = self.evaluate(
             job, "alloc-failure", deployment=alloc.deployment_id, after=when, previous=evaluation.id
@@ -322,7 +322,7 @@ def running_description(deployment: Deployment) -> str:
     return "Deployment is running but requires manual promotion"
 
 
-def _about(deployment: Deployment, job: Json) -> bool:
+def _belongs_to(deployment: Deployment, job: Json) -> bool:
     made = deployment.job_version, deployment.job_create_index
     return bool(made == (job["Version"], job["CreateIndex"]))
 

@@ -83,7 +83,7 @@ class Server:
             }  # fmt: skip
 
     def _store(self, job: Json, old: Json | None) -> tuple[Json, bool]:
-        if old is not None and _same(old, job):
+        if old is not None and _is_unchanged(old, job):
             return old, False
         return self.state.put_job({**job, "SubmitTime": time.time_ns()}), True
 
@@ -285,11 +285,11 @@ class Server:
         with self.state.write():
             freed = False
             for report in reports:
-                freed |= self._take(report)
+                freed |= self._take_report(report)
             if freed:
                 self.scheduler.freed()
 
-    def _take(self, report: Report) -> bool:
+    def _take_report(self, report: Report) -> bool:
         alloc = self.state.allocs.get(report.alloc)
         if alloc is None or alloc.client_status == "lost":
             return self.node.release(report.alloc) if report.ended else False
@@ -363,7 +363,7 @@ def _check_kind(old: Json | None, job: Json) -> None:
         raise ApiError("field 'Dispatched' is read-only")
 
 
-def _same(old: Json, job: Json) -> bool:
+def _is_unchanged(old: Json, job: Json) -> bool:
     return all(old[key] == value for key, value in job.items() if key not in _IGNORED)
 
 
