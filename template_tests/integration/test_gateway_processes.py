@@ -20,7 +20,7 @@ from mlservice.local import find_ports
 from template_tests.support.live_toy import LiveToy, Process, opened, wait_for
 from template_tests.support.toy_service import MakeToy, Toy
 
-COUNT = 3
+COUNT = 2
 
 
 class Processes:

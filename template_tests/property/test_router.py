@@ -48,7 +48,7 @@ def versions(of: Router, users: list[str] = USERS) -> dict[str, str]:
     return {user: of.choose(user).version for user in users}
 
 
-def test_a_user_keeps_his_version_in_every_gateway_and_after_a_restart() -> None:
+def test_a_user_keeps_their_version_in_every_gateway_and_after_a_restart() -> None:
     policy = weights(a=70, b=30)
     assert versions(router(policy)) == versions(router(policy))
     assert router(policy).choose("somebody").version == "a"  # on every machine, for ever
