@@ -1,6 +1,6 @@
 """Fails where a lock file has no version for a requirement, or one that it does not allow.
 
-Compares names and versions only, so that it needs no network; `make lock` resolves anew.
+Compares names and versions only, so that it needs no network; `make lock` resolves again.
 """
 
 import re

@@ -1,5 +1,5 @@
 # The pipeline, on the cluster for batch jobs. `mlservice deploy` registers two jobs from this file:
-# - pipeline runs when somebody asks for it: mlservice deploy dispatch pipeline --meta period=2013-10-07
+# - pipeline runs on request: mlservice deploy dispatch pipeline --meta period=2013-10-07
 # - retrain runs once in every period, by `crons`.
 # The pipeline computes nothing itself. It dispatches the jobs, and publishes the model at its end. It
 # does not repeat what is complete, so a second run of the same period is harmless.

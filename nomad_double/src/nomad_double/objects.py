@@ -267,7 +267,7 @@ class Deployment:
 
     @property
     def needs_promotion(self) -> bool:
-        """Whether a group has canaries that nobody promoted."""
+        """Whether a group has canaries that are not promoted."""
         return any(group.desired_canaries and not group.promoted for group in self.groups.values())
 
     def json(self) -> Json:

@@ -36,7 +36,7 @@ def list_all(context: typer.Context, as_json: JsonOption = False) -> None:
         found = sorted((clients or {}).items())
         print_json([{"name": name, **client.model_dump(mode="json")} for name, client in found])
     elif clients is None:
-        print("none: everybody may send requests, unless [access] required = true")
+        print("none: everyone may send requests, unless [access] required = true")
     else:
         rows = [
             (name, "any" if c.per_second is None else f"{c.per_second:g}", c.token_sha256[:12])

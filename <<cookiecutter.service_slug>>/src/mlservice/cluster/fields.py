@@ -2,7 +2,7 @@
 
 Nomad writes null for an empty list or map, and leaves out fields that its version does not know.
 Both give the default. A value of another type raises ``ClusterError``: then something else than
-Nomad answers, or a version that nobody has tried.
+Nomad answers, or a version that no one has tried.
 """
 
 from __future__ import annotations

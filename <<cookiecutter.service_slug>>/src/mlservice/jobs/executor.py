@@ -33,7 +33,7 @@ class Executor(Protocol):
         """Return when the job has succeeded; raises ``JobError`` with the end of its log."""
 
     def close(self) -> None:
-        """Cancel the run: start no more jobs, and end the running ones or leave them running."""
+        """Cancel the run: start no further jobs, and end the running ones or leave them running."""
 
 
 class LocalExecutor:

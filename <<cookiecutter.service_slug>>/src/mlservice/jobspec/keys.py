@@ -1,7 +1,7 @@
 """The arguments and blocks that a jobspec may have, by version of Nomad.
 
 They are data (``keys.json``), taken from the field tags of Nomad's API types, because they change
-with each version and nobody can keep a hundred tables right by hand.
+with each version and no one can maintain a hundred tables by hand.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ports of this machine: finds free ones, and waits until somebody listens on one."""
+"""Ports of this machine: finds free ones, and waits until a process listens on one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ START_SECONDS = 60.0
 
 
 def find_ports(count: int) -> list[str]:
-    """Ports of this machine that nobody listens on."""
+    """Ports of this machine that no process listens on."""
     with ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:

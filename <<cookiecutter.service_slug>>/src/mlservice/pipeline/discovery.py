@@ -1,4 +1,4 @@
-"""Finds the jobs of a pipeline, and refuses a task whose job nobody could find later.
+"""Finds the jobs of a pipeline, and refuses a task whose job could not be found later.
 
 A job runs in a process of its own, which knows it by its name. If the name is not declared, the
 failure would come late: after a dispatch, on the cluster. So it is looked up when the pipeline is

@@ -104,7 +104,7 @@ class Grid:
     def _read_by_inputs(self) -> tuple[str, ...]:
         """The axes that ``inputs()`` reads: combinations with the same values there share inputs.
 
-        Without this, a grid of thousands would make the inputs of each combination anew and keep
+        Without this, a grid of thousands would make the inputs of each combination again and keep
         them all. The task could declare its axes instead, but tasks of owners that exist do not,
         and they must keep working without an edit. So ``inputs()`` runs on a stand-in for the task
         that records which parameters are read. One that is read may decide whether another one is
