@@ -80,7 +80,7 @@ def test_a_percentage_of_the_users_has_it(toggles: Toggles, percent: float) -> N
     assert abs(found - percent) < 3 * (percent * (100 - percent) / len(USERS)) ** 0.5 + 1e-9
 
 
-def test_a_user_keeps_his_variant_in_every_process(toggles: Toggles) -> None:
+def test_a_user_keeps_their_variant_in_every_process(toggles: Toggles) -> None:
     use(toggles, new=share(50))
     before = [value(toggles, "new", user) for user in USERS[:10]]
     assert before == [value(toggles, "new", user) for user in USERS[:10]]
