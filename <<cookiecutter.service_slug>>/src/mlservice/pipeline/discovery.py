@@ -57,12 +57,12 @@ def _remedy(task: type[Task]) -> str:
     where = f"task {task.__name__} ({task.__module__})"
     if job is None:
         return ""
-    if callable(job):
-        if is_declared(job.__name__):
+    if name := getattr(job, "__name__", ""):
+        if is_declared(name):
             return ""
         return (
-            f"{where}: its job '{job.__name__}' is not declared: write `@job()` above "
-            f"`def {job.__name__}` in {job.__module__}"
+            f"{where}: its job '{name}' is not declared: write `@job()` above `def {name}` in "
+            f"{job.__module__}"
         )
     if isinstance(job, str):
         if is_declared(job):
