@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from mlservice.cli import progress as progress_module
+from mlservice.cli.group import CommandGroup
 from mlservice.cli.main import PROGRAM, main, make_command
 from mlservice.cli.options import read_single_pairs
 from mlservice.cli.output import plain_table
@@ -142,7 +144,7 @@ def test_lists_of_a_service_are_json_on_demand(toy: Toy) -> None:
     assert shown["lineage"]["inputs"]
     again = toy.run("pipeline", "run", "--json", "--period", PERIOD)
     run = json.loads(again.stdout)
-    assert run == {"artifact": uri, "ran": 0, "metrics": shown["metrics"]}
+    assert run == {"artifact": uri, "ran": 0, "metrics": shown["metrics"], "published": None}
 
 
 def test_a_row_in_a_pipe_is_one_line_however_long() -> None:
@@ -211,6 +213,35 @@ def test_a_shell_completes_commands(tmp_path: Path) -> None:
         }, check=False,
     )  # fmt: skip
     assert done.stdout.split() == ["run", "status", "grid"]
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), EOFError("no more")])
+def test_a_bug_keeps_its_traceback_whatever_it_raises(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    group = CommandGroup("A group.")
+
+    @group.command("break")
+    def break_down() -> None:
+        """Raise."""
+        raise error
+
+    @group.command("other")
+    def other() -> None:
+        """Do nothing."""
+
+    with pytest.raises(SystemExit, match="1"):
+        typer.main.get_command(group).main(["break"], prog_name="x")
+    assert f"{type(error).__name__}: " in capsys.readouterr().err
+
+
+def test_a_reader_that_leaves_ends_a_command_without_a_traceback(toy: Toy) -> None:
+    command = f"{shlex.quote(sys.executable)} -u -m mlservice --help | true"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=toy.folder, env=toy.environ, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
 
 
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,16 @@ class _Command(TyperCommand):
     def get_help(self, ctx: Any) -> str:
         return _coloured(super().get_help(ctx), ctx)
 
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (BrokenPipeError, EOFError) as error:
+            # typer takes these for a reader or a keyboard that is gone, and hides the traceback.
+            if _reader_is_gone():
+                raise
+            traceback.print_exc()
+            raise typer.Exit(1) from error
+
 
 class _Group(TyperGroup):
     def get_help(self, ctx: Any) -> str:
@@ -96,3 +107,12 @@ def _coloured(text: str, context: typer.Context) -> str:
         return text
     text = _HEADING.sub(lambda found: typer.style(found[0], bold=True), text)
     return _FIRST_COLUMN.sub(lambda found: "  " + typer.style(found[1], fg="cyan"), text)
+
+
+def _reader_is_gone() -> bool:
+    """Whether nobody reads standard output any more, as after `| head`."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return True
+    return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from mlservice.cli.progress import show_progress
 from mlservice.errors import PipelineError
 
 if TYPE_CHECKING:
+    from mlservice.models.registry import Result
     from mlservice.pipeline import Task
     from mlservice.pipeline.grid_run import GridOutcome
     from mlservice.pipeline.run import Outcome
@@ -74,14 +75,19 @@ def run(
     log_as_text()
     settings = settings_of(context)
     task = _task(context, period, parameters, stop_jobs=stop_jobs)
+    published: Result | None = None
     with show_progress(silent=as_json) as progress:
         outcome = run_task(settings, task, workers, progress)
-        _print_outcome(outcome, as_json=as_json)
+        model = outcome.artifact
+        if not as_json:
+            _print_outcome(outcome)
         if publish:
-            model, environ = outcome.artifact, environ_of(context)
-            result = publish_model(settings, environ, model, by_hand=False, progress=progress)
-            if not as_json:
-                print_published(model.version, result, as_json=False)
+            environ = environ_of(context)
+            published = publish_model(settings, environ, model, by_hand=False, progress=progress)
+    if as_json:
+        print_json({**_outcome_as_dict(outcome), "published": published})
+    elif published:
+        print_published(model.version, published, as_json=False)
 
 
 @commands.command("status", example="mlservice pipeline status --period 2013-10-07")
@@ -170,15 +176,16 @@ def _task(
     )
 
 
-def _print_outcome(outcome: Outcome, *, as_json: bool) -> None:
-    metrics = outcome.artifact.manifest.metrics
-    if as_json:
-        print_json({"artifact": outcome.artifact.uri, "ran": outcome.ran, "metrics": dict(metrics)})
-        return
+def _outcome_as_dict(outcome: Outcome) -> dict[str, Any]:
+    metrics = dict(outcome.artifact.manifest.metrics)
+    return {"artifact": outcome.artifact.uri, "ran": outcome.ran, "metrics": metrics}
+
+
+def _print_outcome(outcome: Outcome) -> None:
     if not outcome.ran:
         print("nothing to do: the artifact is complete")
-    print(f"artifact  {outcome.artifact.uri}")
-    for name, value in metrics.items():
+    print(f"artifact  {outcome.artifact.uri}", flush=True)
+    for name, value in outcome.artifact.manifest.metrics.items():
         print(f"{name:<14}  {value:.4f}")
 
 
