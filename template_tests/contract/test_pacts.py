@@ -322,7 +322,7 @@ def test_what_is_needed_of_an_answer_is_all_that_its_schema_names(
 
 
 def test_an_upstream_that_never_answers_has_no_pact() -> None:
-    with pytest.raises(ContractError, match="weather: stand_in answers nothing"):
+    with pytest.raises(ContractError, match="weather: stand_in answers none"):
         example(upstream(), WEATHER, [{"place": "XXX"}, {"x": 1}])
 
 

@@ -111,7 +111,7 @@ def test_a_package_that_is_not_installed_is_named(toy: Toy) -> None:
 
 
 def test_the_published_names_are_there_and_are_all() -> None:
-    assert sorted(mlservice.__all__) == sorted(mlservice._HOMES)
+    assert sorted(mlservice.__all__) == sorted(mlservice._MODULES)
     for name in mlservice.__all__:
         assert getattr(mlservice, name)
     with pytest.raises(AttributeError, match="no_such_name"):

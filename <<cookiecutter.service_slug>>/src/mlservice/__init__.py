@@ -1,7 +1,7 @@
-"""The platform: how a model is trained, stored and served. The owner's package says what.
+"""The platform, which trains, stores and serves a model. The owner's package defines the model.
 
-An owner imports the names listed here and nothing else. They are loaded when they are asked
-for, so that a gateway which needs none of them starts without Luigi.
+Owners import only the names that this module lists. A name is loaded on its first use, so a gateway
+starts without Luigi.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+# The names are listed three times, because no single list serves all readers. Type checkers need
+# imports, a lazy load needs the modules as data, and mypy accepts only a literal `__all__`. A test
+# compares the lists.
 if TYPE_CHECKING:
     from mlservice.demo.samples import Sample
     from mlservice.errors import InvalidRequest
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
+_MODULES = {
     "DayParameter": "mlservice.pipeline",
     "HourParameter": "mlservice.pipeline",
     "InvalidRequest": "mlservice.errors",
@@ -64,6 +67,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'mlservice' has no attribute '{name}'")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(_MODULES[name]), name)

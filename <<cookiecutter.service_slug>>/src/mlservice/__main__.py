@@ -1,4 +1,4 @@
-"""The command ``mlservice``: the only place that reads argv and the environment."""
+"""The command ``mlservice``. Only this module reads argv and the environment."""
 
 import os
 import signal
@@ -8,8 +8,8 @@ import sys
 def entry_point() -> None:
     """Run the command line.
 
-    SIGHUP must not end a server that still starts: Nomad may send it at any time, and the imports
-    below take a while.
+    Nomad may send SIGHUP at any time, and the imports below take a while. So a server ignores the
+    signal until it has its own handler.
     """
     if sys.argv[1:3] in (["serve", "gateway"], ["serve", "queue"], ["serve", "worker"]):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)

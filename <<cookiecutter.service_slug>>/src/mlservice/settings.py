@@ -1,4 +1,4 @@
-"""Reads service.toml, the one file that says what this service is, into frozen values.
+"""Reads service.toml, the one file that defines this service, into frozen values.
 
 The environment overrides it for one process (``MLSERVICE_GATEWAY__PORT=8080`` replaces
 ``[gateway] port = 8080``), so a container needs no other file. Unknown keys are refused, because a
@@ -246,7 +246,7 @@ class AccessSettings(Section):
     @model_validator(mode="after")
     def _complete(self) -> AccessSettings:
         if bool(self.tls_cert) != bool(self.tls_key) or (self.tls_client_ca and not self.tls_cert):
-            raise ValueError("TLS needs tls_cert and tls_key: give both, or neither of the three")
+            raise ValueError("TLS needs tls_cert and tls_key: set both, or none of the three")
         return self
 
 
@@ -294,7 +294,7 @@ class RewardSettings(Section):
 
 
 class Settings(Section):
-    """All of service.toml; ``folder`` holds the file."""
+    """All of service.toml; ``folder`` is the folder of the file."""
 
     folder: Path = Field(exclude=True)
     service: ServiceSettings
@@ -320,7 +320,7 @@ class Settings(Section):
 
     @property
     def state(self) -> Path:
-        """Folder for what is kept between runs on a laptop: artifacts, logs."""
+        """Folder for the files that are kept between runs on a laptop: artifacts, logs."""
         return self.folder / ".mlservice"
 
     @property
@@ -375,7 +375,9 @@ def load_settings(start: Path, environ: Mapping[str, str]) -> Settings:
 def _find(start: Path, environ: Mapping[str, str]) -> Path:
     if named := environ.get(f"{PREFIX}CONFIG"):
         if not Path(named).is_file():
-            raise SettingsError(f"{PREFIX}CONFIG={named}: there is no such file")
+            raise SettingsError(
+                f"{PREFIX}CONFIG={named}: there is no such file: name a service.toml"
+            )
         return Path(named)
     for folder in (start.resolve(), *start.resolve().parents):
         if (folder / FILE_NAME).is_file():

@@ -90,7 +90,7 @@ def _check_file(path: Path, name: str) -> None:
         provider, interactions = pact["provider"]["name"], pact["interactions"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ContractError(
-            f"{path}: not a pact ({type(error).__name__}: {error}): only the files that consumers' "
+            f"{path}: not a pact ({type(error).__name__}: {error}): only files that consumers' "
             "tests write belong there"
         ) from error
     if provider != name:
@@ -99,4 +99,4 @@ def _check_file(path: Path, name: str) -> None:
             "test name it so"
         )
     if not interactions:
-        raise ContractError(f"{path}: interactions = []: it says nothing, delete it")
+        raise ContractError(f"{path}: interactions = []: it proves nothing: delete it")

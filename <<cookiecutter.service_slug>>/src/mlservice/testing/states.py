@@ -1,7 +1,7 @@
-"""Brings the running service into the state that a consumer's pact asks for (``given``).
+"""Puts the running service into the state that a consumer's pact requires (``given``).
 
-The platform defines the few states, the same in every service: those that consumers can tell apart.
-pact's verifier asks for a state over HTTP. Pact's own server for that never closes its socket, so
+The platform defines the states, the same in every service: those that consumers can distinguish.
+pact's verifier requests a state over HTTP. Pact's own server for that never closes its socket, so
 this module has a small one.
 """
 

@@ -1,8 +1,8 @@
 """Hypothesis strategies for messages that keep a JSON Schema.
 
-hypothesis-jsonschema does not work with today's hypothesis, so this module replaces it. It covers
-what contracts use: objects, arrays, strings (enum, pattern, date-time, lengths), numbers with
-bounds, booleans, null, const, anyOf and oneOf; anything else is refused by name.
+hypothesis-jsonschema does not work with current versions of hypothesis, so this module replaces it.
+It covers what contracts use: objects, arrays, strings (enum, pattern, date-time, lengths), numbers
+with bounds, booleans, null, const, anyOf and oneOf. It refuses any other keyword by name.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _strategy(schema: dict[str, Any], where: str) -> st.SearchStrategy[Any]:
         "null": lambda _schema, _where: st.none(),
     }
     if not isinstance(kind, str) or kind not in makers:
-        raise ContractError(f"{where}: no messages can be made for {schema}: give it a type")
+        raise ContractError(f"{where}: no messages can be made for {schema}: give it a 'type'")
     return makers[kind](schema, where)
 
 
@@ -80,7 +80,10 @@ def _string(schema: dict[str, Any], where: str) -> st.SearchStrategy[Any]:
     if named in _FORMATS:
         return _date_times(named)
     if named:
-        raise ContractError(f"{where}: no strings can be made for format '{named}'")
+        raise ContractError(
+            f"{where}: no strings can be made for format '{named}': use {' or '.join(_FORMATS)}"
+        )
+
     if "pattern" in schema:
         return st.from_regex(schema["pattern"], fullmatch=True)
     return st.text(min_size=schema.get("minLength", 0), max_size=schema.get("maxLength", 20))

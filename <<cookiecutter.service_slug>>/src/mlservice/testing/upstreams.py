@@ -1,7 +1,7 @@
-"""Writes what this service needs from its upstreams as pacts, for the upstreams' own teams.
+"""Writes what this service needs from its upstreams as pacts, for the teams of the upstreams.
 
-The gateway's own client sends the queries of real requests to pact's server, so a pact holds what
-is really sent. Of each answer it holds only the fields that the upstream's schema names, and only
+The gateway's client sends the queries of real requests to pact's server, so a pact holds what is
+really sent. Of each answer, it holds only the fields that the upstream's schema names, and only
 their types. So the upstream may add fields and change values.
 """
 
@@ -28,7 +28,7 @@ _TIMEOUT_MS = 10_000
 
 @dataclass(frozen=True)
 class Example:
-    """The query that a request causes, and the part of the answer that is needed."""
+    """The query for a request, and the part of the answer that this service needs."""
 
     upstream: Upstream
     contract: Contract
@@ -65,13 +65,13 @@ def example(
             found.append(Example(upstream, contract, query, needed(contract.schema, answer)))
     if not found:
         raise ContractError(
-            f"upstreams.py: {upstream.name}: stand_in answers nothing that samples() in data.py "
-            "ask: let it answer at least one, because its pact is made from that answer"
+            f"upstreams.py: {upstream.name}: stand_in answers none of the queries for "
+            "samples() in data.py: let it answer at least one, because its pact is made from that"
         )
     best = max(found, key=lambda each: _count_values(each.answer))
     if faults := contract.faults(best.answer):
         raise ContractError(
-            f"{contract.name}: {best.answer!r} has all that the schema names and breaks it: "
+            f"{contract.name}: {best.answer!r} has all fields of the schema, but breaks it: "
             f"{faults}: name the required fields under 'properties'"
         )
     return best
@@ -111,7 +111,7 @@ def _write(consumer: str, provider: str, examples: Sequence[Example], folder: Pa
             found = asyncio.run(_query_by_client(each, str(server.url)))
             if found.fallback:
                 raise ContractError(
-                    f"{each.upstream.name}: the gateway takes its fallback ({found.fallback}) "
+                    f"{each.upstream.name}: the gateway uses its fallback ({found.fallback}) "
                     f"instead of the answer {each.answer!r}; see its log"
                 )
     pact.write_file(folder, overwrite=True)
@@ -119,7 +119,7 @@ def _write(consumer: str, provider: str, examples: Sequence[Example], folder: Pa
 
 
 async def _query_by_client(given: Example, url: str) -> UpstreamAnswer:
-    # The upstream's time limit is not under test, and the test's machine may be slow.
+    # The upstream's timeout is not tested here, and the machine may be slow.
     patient = replace(given.upstream, timeout_ms=_TIMEOUT_MS)
     client = UpstreamClient(patient, given.contract)
     client.apply((url,))
@@ -128,7 +128,7 @@ async def _query_by_client(given: Example, url: str) -> UpstreamAnswer:
 
 
 def _matcher(schema: Any, value: Any) -> Any:
-    """A matcher for any value with the types of ``value``, which holds only what is needed."""
+    """Return a matcher for any value with the types of ``value``."""
     if isinstance(value, dict):
         fields = _keyword("properties", schema)
         return match.like({name: _matcher(fields[name], each) for name, each in value.items()})
@@ -141,12 +141,12 @@ def _matcher(schema: Any, value: Any) -> Any:
 
 
 def _keyword(word: str, schema: Any) -> Any:
-    """The schema's value for ``word``, {} if it has none."""
+    """The schema's value for the keyword ``word``, {} if it has none."""
     return schema.get(word, {}) if isinstance(schema, dict) else {}
 
 
 def _count_values(value: Any) -> int:
-    """How many values there are in ``value``."""
+    """The number of single values in ``value``."""
     if isinstance(value, dict | list):
         return sum(map(_count_values, value.values() if isinstance(value, dict) else value))
     return 1
