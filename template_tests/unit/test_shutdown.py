@@ -95,7 +95,7 @@ def test_a_drain_that_outlasts_the_kill_timeout_is_refused(toy: Toy) -> None:
     message = str(refused.value)
     assert f"gateway.drain_ms = '{longest + 1}' (from MLSERVICE_GATEWAY__DRAIN_MS)" in message
     assert (
-        f"killed 30 s after SIGTERM, and needs 11 s of them after the drain: give at most {longest}"
+        f"killed 30 s after SIGTERM, and needs 12 s of them after the drain: give at most {longest}"
         in message
     )
 

@@ -149,7 +149,7 @@ class GatewaySettings(Section):
         if drain_ms > (longest := SHUTDOWN.longest_drain_ms):
             raise ValueError(
                 f"the gateway is killed {SHUTDOWN.kill:g} s after SIGTERM, and needs "
-                f"{SHUTDOWN.gateway + SHUTDOWN.exit:g} s of them after the drain: "
+                f"{SHUTDOWN.after_drain:g} s of them after the drain: "
                 f"give at most {longest}"
             )
         return drain_ms

@@ -22,6 +22,8 @@ class ShutdownBudget:
     """
     gateway: int = 10
     """For the gateway's open requests, after ``[gateway] drain_ms``."""
+    worker_streams: float = 1.0
+    """For the gateway or a queue consumer to close its streams to workers, after that."""
     worker: float = 5.0
     """For the batches that a worker has accepted."""
     queue: float = 5.0
@@ -39,17 +41,22 @@ class ShutdownBudget:
     """
 
     @property
+    def after_drain(self) -> float:
+        """The longest time that the gateway takes after ``[gateway] drain_ms``."""
+        return self.gateway + self.worker_streams + self.exit
+
+    @property
     def longest_drain_ms(self) -> int:
         """The longest ``[gateway] drain_ms`` with which the gateway ends before it is killed."""
-        return int((self.kill - self.gateway - self.exit) * 1000)
+        return int((self.kill - self.after_drain) * 1000)
 
     @property
     def longest_stops(self) -> dict[str, float]:
         """The longest time that each process takes from SIGTERM to its end."""
         return {
-            "gateway": self.longest_drain_ms / 1000 + self.gateway + self.exit,
+            "gateway": self.longest_drain_ms / 1000 + self.after_drain,
             "worker": self.worker + self.exit,
-            "queue": self.queue + self.queue_leave + self.exit,
+            "queue": self.queue + self.queue_leave + self.worker_streams + self.exit,
             "pipeline": self.local_jobs + self.exit,
         }
 

@@ -16,9 +16,9 @@ import grpc
 import grpc.aio
 
 from mlservice.protocol.predict_pb2 import PredictReply, PredictRequest
+from mlservice.shutdown import SHUTDOWN
 
 Call: TypeAlias = "grpc.aio.StreamStreamCall[PredictRequest, PredictReply]"
-_CLOSE_SECONDS = 1.0
 
 
 class StreamEnded(Exception):
@@ -54,7 +54,7 @@ class BatchStream:
     async def close(self) -> None:
         """Finish, and close after a second even if the worker does not answer."""
         self.finish()
-        await asyncio.wait([self._reader], timeout=_CLOSE_SECONDS)
+        await asyncio.wait([self._reader], timeout=SHUTDOWN.worker_streams)
         self._call.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._reader
