@@ -110,7 +110,7 @@ def _coloured(text: str, context: typer.Context) -> str:
 
 
 def _reader_is_gone() -> bool:
-    """Whether nobody reads standard output any more, as after `| head`."""
+    """Whether the reader of standard output has gone, as after `| head`."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
