@@ -1,4 +1,4 @@
-"""Jobspecs as the double of Nomad reads them: what they come to, and what is refused how."""
+"""The parser of jobspecs: the job that a text becomes, and the texts that are refused."""
 
 from __future__ import annotations
 
