@@ -12,7 +12,7 @@ from template_tests.support.rendered_service import installed
 from template_tests.support.rendering import cookiecutter, template_repository
 from template_tests.support.toy_service import SERVICE, TOY, MakeToy, Toy, clean_environ
 
-# Else each verification tells a server of pact's makers that it ran.
+# Disables pact's telemetry.
 os.environ["PACT_DO_NOT_TRACK"] = "true"
 
 

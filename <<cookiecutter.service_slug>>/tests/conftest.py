@@ -1,7 +1,7 @@
-"""What all tests share: the service's settings and the model of its demo period.
+"""Fixtures for all tests: the service's settings and the model of its demo period.
 
-The model is made once and then found in the artifact store, like any artifact: a change of the
-code that makes it names another one.
+The model is trained once and then read from the artifact store, like any artifact. A change of its
+code gives the artifact another name, so the model is trained again.
 """
 
 import os
@@ -27,13 +27,13 @@ hypothesis_settings.register_profile("default", deadline=None, derandomize=True,
 hypothesis_settings.register_profile("nightly", deadline=None, max_examples=5000)
 hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-# Else each verification tells a server of pact's makers that it ran.
+# Disables pact's telemetry.
 os.environ["PACT_DO_NOT_TRACK"] = "true"
 
 
 @pytest.fixture(scope="session")
 def environ() -> dict[str, str]:
-    """The environment, with artifacts on this machine whatever service.toml says."""
+    """The environment, with artifacts on this machine, whichever store service.toml names."""
     return {**os.environ, "MLSERVICE_ARTIFACTS__ROOT": ".mlservice/artifacts"}
 
 

@@ -1,4 +1,4 @@
-"""The owner's house: what this service predicts, from what, and how.
+"""The owner's code: what this service predicts, from which data, and how.
 
 data -> features -> training (with model and checks) -> prediction; pipeline joins the steps.
 """

@@ -1,4 +1,4 @@
-"""The bounds that a model must keep before any user sees it."""
+"""The bounds that a model's scores must keep before the model is published."""
 
 from mlservice import QualityChecks
 

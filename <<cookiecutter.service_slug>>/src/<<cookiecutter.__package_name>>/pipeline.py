@@ -1,4 +1,4 @@
-"""The steps from raw data to a model, as tasks: what exists is not made again."""
+"""The steps from raw data to a model, as tasks. A task whose artifact exists is not run again."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Train(Task):
     learning_rate = luigi.FloatParameter(default=0.05)
 
     def inputs(self) -> Mapping[str, Sequence[Task]]:
-        """The weeks that ended a day or more before the period: by then every flight landed."""
+        """The weeks that ended a day or more before the period, so that every flight has landed."""
         weeks = weeks_before(self.period - timedelta(days=1), self.weeks)
         return {"examples": [Ingest(week=week) for week in weeks]}
 
 
 Pipeline = Train
 CHALLENGER = {"trees": "4"}
-"""Parameters of a second model, which the demo lets compete with the first."""
+"""Parameters of a second model, which competes with the first one in the demo."""

@@ -1,4 +1,4 @@
-"""Turns a score into the answer that callers get, as contracts/response.schema.json says."""
+"""Turns a score into the response for callers, which contracts/response.schema.json defines."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ CAUTIOUS = 0.25
 
 
 def respond(score: float) -> dict[str, Any]:
-    """The field ``prediction`` of the response for a model's ``score`` (a probability)."""
+    """Return the field ``prediction`` of the response for a model's ``score`` (a probability)."""
     bound = CAUTIOUS if toggle("cautious", default=False) else LIKELY
     return {"late_probability": round(score, 4), "likely_late": score >= bound}
 
 
 def reward(prediction: dict[str, Any], late: bool) -> float:
-    """What a prediction turned out to be worth: 1 where it was right, else 0."""
+    """Return what a prediction turned out to be worth: 1 if it was right, else 0."""
     return float(prediction["likely_late"] == late)

@@ -1,4 +1,4 @@
-"""Trains the model of a period on the weeks before it, and tries it on the last of them."""
+"""Trains the model of a period on the weeks before it, and checks it on the last week."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ def train(
 ) -> dict[str, float]:
     """Fit on all weeks but the last, check on the last, and write the model.
 
-    ``examples`` are the weeks in their order of time, so that no model is judged by its past.
+    ``examples`` are the weeks in order of time, so that the check uses later data than the fit.
     """
     *past, last = (pl.read_parquet(folder / "examples.parquet") for folder in examples)
     if not past:
-        raise ValueError("training needs two weeks or more: one is kept for the check")
+        raise ValueError(
+            "weeks = 1: training needs 2 or more, because the last week is for the check"
+        )
     train_set = pl.concat(past)
     labels = _labels(train_set)
     model = fit(matrix(requests(train_set)), labels, trees=trees, learning_rate=learning_rate)

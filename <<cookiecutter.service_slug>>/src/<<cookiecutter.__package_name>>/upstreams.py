@@ -1,6 +1,6 @@
-"""The services that know what a request lacks: here the weather at the airport.
+"""The services that know what a request lacks: here, the weather at the airport.
 
-Each answer becomes a field of the request before ``features`` sees it.
+Each answer becomes a field of the request before ``features`` gets it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from mlservice import Upstream
 
 
 def weather_wanted(request: Mapping[str, Any]) -> dict[str, str] | None:
-    """Airport and hour (UTC) of the last observation before the hour of departure.
+    """Return airport and hour (UTC) of the last observation before the hour of departure.
 
-    None where the caller has said what the weather is.
+    Return None if the caller has sent the weather.
     """
     if "weather" in request:
         return None
@@ -26,13 +26,13 @@ def weather_wanted(request: Mapping[str, Any]) -> dict[str, str] | None:
 
 
 def weather_then(query: Mapping[str, str]) -> dict[str, float] | None:
-    """What the real service would say: the observations of 2013."""
+    """Return what the real service would answer: the observations of 2013."""
     return _observations().get((query.get("airport", ""), query.get("hour", "")))
 
 
 @cache
 def _observations() -> dict[tuple[str, str], dict[str, float]]:
-    from .data import observations  # polars, which the gateway does without
+    from .data import observations  # imports polars, which the gateway does not need
 
     return observations()
 

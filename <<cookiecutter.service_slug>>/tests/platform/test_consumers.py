@@ -1,6 +1,6 @@
-"""What consumers need of this service, by the pacts they handed in: docs/contracts.md.
+"""Checks that consumers get what their pacts require: see docs/contracts.md.
 
-They lie in contracts/consumers, or at the broker that PACT_BROKER_BASE_URL names, or in both.
+The pacts are in contracts/consumers, at the broker of PACT_BROKER_BASE_URL, or in both.
 """
 
 import os
@@ -22,6 +22,6 @@ def test_a_consumer_gets_what_its_pact_says(
     settings: Settings, environ: dict[str, str], service: LocalService, source: Path | str
 ) -> None:
     if not Provider(settings.service.name, service, environ).verify(source):
-        # Nothing was verified, and a pass would say that something was. It is no failure either:
-        # a broker is the organisation's, and a new service has no consumers yet.
-        pytest.skip(f"the broker holds no pact whose provider is '{settings.service.name}'")
+        # Nothing was verified, so this is not a pass. It is not a failure either: the broker is the
+        # organisation's, and a new service has no consumers yet.
+        pytest.skip(f"the broker has no pact whose provider is '{settings.service.name}'")

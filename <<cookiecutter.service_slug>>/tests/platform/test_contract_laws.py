@@ -1,4 +1,4 @@
-"""What holds for every request that keeps the contract, whatever this service predicts."""
+"""Laws for every request that keeps its contract, in any service."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The examples in contracts/examples/, which the docs page shows: any number, also none."""
+"""The examples in contracts/examples/, which the docs page shows, keep their contracts."""
 
 import json
 

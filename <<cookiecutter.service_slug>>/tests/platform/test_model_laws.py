@@ -1,4 +1,4 @@
-"""What holds for every model that this service trains."""
+"""Laws for every model that this service trains."""
 
 import numpy as np
 from hypothesis import given

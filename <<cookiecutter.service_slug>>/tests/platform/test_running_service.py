@@ -1,4 +1,4 @@
-"""The service as its callers meet it: gateway and worker as processes, asked over HTTP."""
+"""Calls the running service over HTTP, with gateway and worker as processes."""
 
 import json
 import re

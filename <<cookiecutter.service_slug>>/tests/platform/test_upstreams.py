@@ -1,4 +1,4 @@
-"""What holds for every upstream, whatever it knows, and the pacts that it is handed."""
+"""Laws for every upstream, and the pacts for the teams of the upstreams."""
 
 import shutil
 from typing import Any
@@ -80,7 +80,7 @@ def contract_of(upstream: Upstream, settings: Settings) -> Contract:
 
 
 def lacking(upstream: Upstream, settings: Settings) -> list[dict[str, Any]]:
-    """Real requests that do not say what the upstream knows."""
+    """Real requests without the field that the upstream adds."""
     period = parse_period(demo_period(settings.service.package), settings.pipeline.retrain_every)
     samples = load_samples(settings.service.package)(period, 20)
     return [{k: v for k, v in each.request.items() if k != upstream.name} for each in samples]

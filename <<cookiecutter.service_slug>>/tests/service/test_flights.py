@@ -1,4 +1,4 @@
-"""The owner's tests: of what only this service knows."""
+"""The owner's tests: the rules that only this service has."""
 
 import json
 import math
