@@ -28,7 +28,7 @@ _SERVED = {"stages", "throughput", "tail", "latency", "workers", "peers"}
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Measure what the options say; returns the exit code.
 
-    A figure that misses its bar is not an error: a shared machine decides nothing by itself.
+    A figure that misses its bar is not an error, because a shared machine may be the cause.
     """
     options = read_options(argv, environ)
     signal.signal(signal.SIGTERM, _terminate)
@@ -40,7 +40,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("bench: interrupted; everything that was started is stopped", file=sys.stderr)
+        print("bench: interrupted; all its processes are stopped", file=sys.stderr)
         return 130
     return 0
 
@@ -81,7 +81,7 @@ def _print_stages(place: Workplace) -> None:
 
 
 def _terminate(number: int, _: FrameType | None) -> None:
-    """Leave by an exception, so that everything that was started is stopped."""
+    """Exit by an exception, so that all processes of the bench are stopped."""
     sys.exit(128 + number)
 
 

@@ -1,8 +1,8 @@
-"""The baseline: what a good data scientist writes in an afternoon.
+"""The baseline: the server that a good data scientist writes in an afternoon.
 
-FastAPI with pydantic in and out and the Booster in the process; no sklearn wrapper (ten times
-slower), one thread for a row (more only cost), an async function (a thread pool costs more than
-the prediction takes).
+It is FastAPI with pydantic classes for request and response, and the Booster in the same process.
+It has no sklearn wrapper (ten times slower), one thread for a row (more threads only cost), and an
+async function (a thread pool costs more than the prediction).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ model = lightgbm.Booster(model_file=os.environ["BENCH_MODEL"])
 
 @app.post("/v1/predict")
 async def predict(flight: Flight) -> Answer:
-    """The prediction for one flight."""
+    """Predict for one flight."""
     rows = np.array([features(flight)], dtype=np.float64)
     score = float(np.asarray(model.predict(rows, num_threads=1))[0])
     return answer(score, uuid.uuid4().hex)
@@ -30,5 +30,5 @@ async def predict(flight: Flight) -> Answer:
 
 @app.get("/ready")
 async def ready() -> dict[str, str]:
-    """Whether the process answers."""
+    """Report that the process answers."""
     return {"status": "ready"}

@@ -1,4 +1,4 @@
-"""The one error of the bench that is shown as its message alone."""
+"""The error of the bench whose message is shown without a traceback."""
 
 from __future__ import annotations
 

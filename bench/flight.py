@@ -1,7 +1,7 @@
-"""The contract and the features by pydantic, as the baseline and the other servers write them.
+"""The contract and the features as pydantic classes, for the baseline and the other servers.
 
-The same rules as contracts/*.schema.json of the rendered service; needs pydantic alone, so that
-it also runs in the environments of the other servers.
+The rules are those of contracts/*.schema.json in the rendered service. The module needs only
+pydantic, so it also runs in the environments of the other servers.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ Share = Annotated[float, Field(ge=0, le=100)]
 
 
 class Strict(BaseModel):
-    """Refuses what the contract does not name."""
+    """Refuses fields that the contract does not name."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class Weather(Strict):
-    """The last observation; what is missing stays out."""
+    """The last observation; missing values are left out."""
 
     temperature_f: Annotated[float, Field(ge=-100, le=150)] = math.nan
     humidity_percent: Share = math.nan
@@ -47,7 +47,7 @@ class Flight(Strict):
 
 
 class Prediction(Strict):
-    """The answer's inner part."""
+    """The inner part of a response."""
 
     late_probability: Annotated[float, Field(ge=0, le=1)]
     likely_late: bool
@@ -62,7 +62,7 @@ class Answer(Strict):
 
 
 def features(flight: Flight) -> tuple[float, ...]:
-    """The features of the rendered service, in its order."""
+    """Return the features of the rendered service, in its order."""
     departure, weather = flight.scheduled_departure, flight.weather
     return (
         departure.hour * 60 + departure.minute,
@@ -80,6 +80,6 @@ def features(flight: Flight) -> tuple[float, ...]:
 
 
 def answer(score: float, request_id: str) -> Answer:
-    """The response for a model's score."""
+    """Return the response for a model's score."""
     prediction = Prediction(late_probability=round(score, 4), likely_late=score >= 0.35)
     return Answer(request_id=request_id, model_version="bench", prediction=prediction)

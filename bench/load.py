@@ -1,4 +1,4 @@
-"""Loads a server by wrk and checks its answers; wrk rotates real requests (rotate.lua)."""
+"""Loads a server with wrk and checks its answers; wrk sends real requests in turn (rotate.lua)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.errors import BenchError
 from bench.servers import Contender, Server
 
 _SCRIPT = Path(__file__).with_name("rotate.lua")
-_TOLERANCE = 0.00011  # answers are rounded to four places, halves either way
+_TOLERANCE = 0.00011  # answers are rounded to four places, and halves may go either way
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,17 @@ class Turn:
 
 
 def require_wrk() -> None:
-    """Raise ``BenchError`` where wrk is missing."""
+    """Raise ``BenchError`` if wrk is missing."""
     if not shutil.which("wrk"):
-        raise BenchError("wrk is missing: get it by `apt-get install wrk`")
+        raise BenchError("wrk is missing: run `apt-get install wrk`")
 
 
 def measure(
     server: Server, bodies: Path, *, connections: int, seconds: float, rate: float = 0
 ) -> Turn:
-    """Load ``server`` for a while with its file of ``bodies``, a folder.
+    """Load ``server`` for some ``seconds`` with its file in the folder ``bodies``.
 
-    ``rate`` paces the requests, 0 is as fast as it can.
+    ``rate`` is in requests a second; 0 sends as fast as possible.
     """
     before = server.cpu_seconds()
     file = bodies / server.contender.bodies
@@ -76,7 +76,7 @@ def check(
     expected: Sequence[float],
     read: Callable[[Any], float],
 ) -> None:
-    """Ask for every body once; raises ``BenchError`` at the first answer that is not right."""
+    """Send every body once; raises ``BenchError`` at the first wrong answer."""
     connection = http.client.HTTPConnection("127.0.0.1", contender.port, timeout=30)
     for body, right in zip(bodies, expected, strict=True):
         connection.request("POST", contender.path, body, {"Content-Type": "application/json"})
@@ -85,17 +85,17 @@ def check(
         if response.status != 200 or abs(read(json.loads(content)) - right) > _TOLERANCE:
             raise BenchError(
                 f"{contender.name} answers {response.status} {content[:300]!r} to {body!r} "
-                f"where the model says {right}"
+                f"but the model's score is {right}"
             )
     connection.close()
 
 
 def read_answer(answer: Any) -> float:
-    """The score in an answer of our own form."""
+    """Return the score in a response of the service."""
     return float(answer["prediction"]["late_probability"])
 
 
 def write_bodies(path: Path, bodies: Sequence[bytes]) -> Path:
-    """The file that wrk's script reads: one body a line."""
+    """Write the file that wrk's script reads: one body a line."""
     path.write_bytes(b"\n".join(bodies) + b"\n")
     return path

@@ -1,8 +1,8 @@
-"""A pipeline of jobs that do nothing, run in a process of its own, so that its peak can be read.
+"""Runs a pipeline of jobs that do nothing, in a process of its own to measure its peak memory.
 
 ``python -m bench.noop COUNT POOL FOLDER [NOMAD]`` runs a grid of COUNT combinations, embedded or
-dispatched to the Nomad at that address, and prints what it took as JSON. A job publishes one
-small artifact, as any job does; what is left out is the start of its process.
+dispatched to the Nomad at that address, and prints time and memory as JSON. A job publishes one
+small artifact, as any job does, but no process is started for it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PERIOD = datetime(2024, 1, 1)
 
 
 @job(memory_mb=(64,))
-def nothing(output: Path, *, number: int) -> dict[str, float]:  # noqa: ARG001  # a job has it
+def nothing(output: Path, *, number: int) -> dict[str, float]:  # noqa: ARG001  # every job has this parameter
     """Do nothing."""
     return {"loss": float(number)}
 
@@ -72,7 +72,7 @@ def make(store: Store, call: JobCall) -> None:
 
 
 def manifest(call: JobCall, files: dict[str, FileEntry]) -> Manifest:
-    """The manifest of such an artifact."""
+    """Return the manifest of such an artifact."""
     return Manifest(
         task=call.task,
         job=call.job,
@@ -89,7 +89,7 @@ def manifest(call: JobCall, files: dict[str, FileEntry]) -> Manifest:
 
 
 def main(argv: list[str]) -> int:
-    """Run the grid and print seconds, peak memory in MB, and how many ran."""
+    """Run the grid; print seconds, peak memory in MB, and the number of jobs."""
     count, pool, folder = int(argv[0]), int(argv[1]), Path(argv[2])
     store = open_store((folder / "artifacts").as_uri())
     executor: Executor = Embedded(store)

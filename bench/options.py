@@ -1,4 +1,4 @@
-"""The options of a run: flags, else variables of the environment (make bench ROUNDS=9)."""
+"""The options of a run: flags, or else environment variables (make bench ROUNDS=9)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Options:
 
 
 def read_options(argv: Sequence[str], environ: Mapping[str, str]) -> Options:
-    """Options of ``argv``, with their defaults from ``environ``."""
+    """Return the options of ``argv``, with defaults from ``environ``."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     number = parser.add_argument
     number("--rounds", type=int, default=environ.get("ROUNDS", "5"), help="turns of each contender")
@@ -47,12 +47,14 @@ def read_options(argv: Sequence[str], environ: Mapping[str, str]) -> Options:
     )
     found = parser.parse_args(argv)
     if min(found.rounds, found.tail_rounds, found.seconds, found.connections) < 1:
-        parser.error("rounds, seconds and connections are 1 or more")
+        parser.error("give 1 or more for rounds, tail rounds, seconds and connections")
     return Options(**vars(found))
 
 
 def _sections(text: str) -> tuple[str, ...]:
     names = tuple(text.split(","))
     if unknown := set(names) - set(SECTIONS):
-        raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}")
+        raise argparse.ArgumentTypeError(
+            f"unknown: {', '.join(sorted(unknown))}: give some of {', '.join(SECTIONS)}"
+        )
     return names

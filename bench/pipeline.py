@@ -1,4 +1,4 @@
-"""What a pipeline costs beyond its jobs: grids of thousands, and publishing an artifact."""
+"""Measures what a pipeline costs besides its jobs: large grids, and publishing an artifact."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Result = dict[str, Any]
 
 
 def measure_pipeline(folder: Path, rounds: int) -> list[Figure]:
-    """Figures of perf.md's table on pipelines, each over ``rounds`` runs."""
+    """Measure the figures on pipelines, each over ``rounds`` runs."""
     runs: dict[str, list[Result]] = {
         "few": [],
         "small": [],
@@ -100,7 +100,7 @@ def _grid(count: int, folder: Path, nomad: str | None = None) -> Result:
 
 
 def _dispatched(folder: Path) -> Result:
-    """A grid through the double, whose tasks are calls in its own process."""
+    """Run a grid on the double of Nomad, whose tasks are calls in its own process."""
     store = open_store((folder / "artifacts").as_uri())
 
     def no_process(context: TaskContext) -> int:
@@ -152,7 +152,7 @@ job "{name}" {{
 
 
 def _limit(double: NomadDouble) -> float:
-    """Dispatches in a second that the double takes from one client that does nothing else."""
+    """Return the dispatches a second that the double accepts from one client."""
     body = {"Payload": base64.b64encode(b"{}").decode(), "Meta": {"output": "x"}}
     url = f"{double.address}/v1/job/{parent_name(SERVICE, 'nothing', 64)}/dispatch"
     count = 500
@@ -164,7 +164,7 @@ def _limit(double: NomadDouble) -> float:
 
 
 def _published(folder: Path) -> tuple[float, float]:
-    """Seconds to publish 100 MB, and to copy them; in turn, into the same file system."""
+    """Return the seconds to publish 100 MB and to copy them, in turn, on the same file system."""
     source = folder / "source"
     source.mkdir(exist_ok=True)
     if not (source / "data.bin").exists():

@@ -1,7 +1,7 @@
-"""The processes of a contender, whatever forked them: what they use, and how they are ended.
+"""Finds, measures and ends all processes of a contender.
 
-Read from Linux's /proc: everything in the leader's session, and all descendants, since some
-servers put their children into sessions of their own.
+Some servers put their children into sessions of their own. So Linux's /proc is searched for the
+processes of the leader's session and for all their descendants.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Process:
-    """A process; its number alone may be given to another one later."""
+    """A process; the start time is needed because the system may use its number again."""
 
     pid: int
     started: int
 
 
 def family(leader: int) -> set[Process]:
-    """The processes of the leader's session and all their descendants."""
+    """Return the processes of the leader's session and all their descendants."""
     found = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit() and (fields := _stat(int(folder.name))):
@@ -40,7 +40,7 @@ def family(leader: int) -> set[Process]:
 
 
 def kill(processes: Iterable[Process]) -> None:
-    """End those that still run, at once."""
+    """Kill the processes that still run."""
     for process in processes:
         fields = _stat(process.pid)
         if fields and int(fields[19]) == process.started:
@@ -49,7 +49,7 @@ def kill(processes: Iterable[Process]) -> None:
 
 
 def usage(process: Process) -> tuple[float, str]:
-    """Processor seconds so far, and the command line."""
+    """Return the processor seconds so far, and the command line."""
     fields = _stat(process.pid)
     if not fields:
         return 0.0, ""
@@ -60,7 +60,7 @@ def usage(process: Process) -> tuple[float, str]:
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields from the state on (the name before them may hold blanks); none when it ended."""
+    """Return the fields after the name (which may hold blanks); none if the process has ended."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace")
     except OSError:

@@ -1,6 +1,6 @@
-"""What a new model costs the callers, in each of the three ways, on Consul and the double of Nomad.
+"""Measures what a new model costs callers, by each way to reload, on Consul and Nomad's double.
 
-Needs the commands of ``tools/servers.sh consul consul_template`` on the PATH.
+It needs the commands of ``tools/servers.sh consul consul_template`` on the PATH.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BEFORE_SECONDS = 10.0
 
 
 def measure_reload(folder: Path) -> list[Figure]:
-    """Figures on requests that failed, and on the slowest while a model is swapped."""
+    """Measure failed requests, and the slowest requests while a model is swapped."""
     if not shutil.which("consul") or not shutil.which("consul-template"):
         raise BenchError(
             "consul or consul-template is missing: run "

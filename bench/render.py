@@ -1,4 +1,4 @@
-"""How long either engine takes for the default service, beside a template of one file."""
+"""Measures how long each engine takes for the default service and for a template of one file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Render = Callable[[Path, Path], list[str]]
 
 
 def measure_rendering(folder: Path, template: Path, rounds: int) -> list[Figure]:
-    """Figures for cookiecutter and copier, run by the commands that users type."""
+    """Measure cookiecutter and copier, with the commands that users type."""
     small = _one_file_template(folder / "one-file")
     figures, rows = [], []
     for engine, render in (("cookiecutter", _cookiecutter), ("copier", _copier)):
@@ -52,7 +52,7 @@ def _copier(template: Path, target: Path) -> list[str]:
 
 
 def _one_file_template(folder: Path) -> Path:
-    """The least that either engine can render."""
+    """Write the smallest template that both engines can render."""
     inner = folder / "{{cookiecutter.service_slug}}"
     inner.mkdir(parents=True)
     (folder / "cookiecutter.json").write_text('{"service_slug": "one"}\n', "utf-8")

@@ -1,4 +1,4 @@
-"""What is printed: a table of absolute figures, then the ratios beside their bars."""
+"""Prints tables of absolute figures, then the ratios with their bars."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ class Figure:
 
     @property
     def median(self) -> float:
-        """The figure itself."""
+        """The median of the values."""
         return median(self.values)
 
     @property
     def reached(self) -> bool:
-        """Whether the median keeps its bar."""
+        """Whether the median meets its bar."""
         return self.median >= self.bar if self.at_least else self.median <= self.bar
 
 
 def print_turns(title: str, turns: Mapping[str, Sequence[Turn]]) -> None:
-    """The absolute figures of a section: medians, and the span of the rates."""
+    """Print the absolute figures of a section: medians, and the range of the rates."""
     rows = [_row(name, found) for name, found in turns.items()]
     header = ("", "req/s", "(span)", "p50 ms", "p99 ms", "CPU s", "req/CPU s", "errors")
     print(f"\n{title}\n{table(header, rows)}", flush=True)
 
 
 def print_figures(figures: Sequence[Figure]) -> None:
-    """The ratios, their spread and whether they keep their bars."""
+    """Print the ratios, their spread, and whether they meet their bars."""
     rows = [
         (
             figure.name,
@@ -56,7 +56,7 @@ def print_figures(figures: Sequence[Figure]) -> None:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns of text, the first to the left, short ones to the right."""
+    """Format rows as columns; the first is aligned left, the others right."""
     widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
     lines = []
     for row in (header, *rows):
@@ -67,7 +67,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def cpu_share(turns: Sequence[Turn], name: str) -> float:
-    """Cores that a part of a contender kept busy, the median over the turns."""
+    """Return how many cores a part of a contender used, as the median of the turns."""
     return median(turn.cpu[name] / turn.seconds for turn in turns)
 
 

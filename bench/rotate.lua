@@ -1,4 +1,4 @@
--- wrk's script: sends the requests of a file in turn, at a given rate where RATE is set, and
+-- wrk's script: sends the requests of a file in turn, at a given rate if RATE is set, and
 -- prints one line that the bench reads.
 local ffi = require("ffi")
 ffi.cdef[[

@@ -1,4 +1,4 @@
-"""Starts the contenders, each in a session of its own, and stops all that they started."""
+"""Starts the contenders, each in a session of its own, and stops all their processes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STOP_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class Contender:
-    """How to start a server and where it answers; ``start`` is the command line.
+    """How to start a server, and where it listens; ``start`` is the command line.
 
     ``shares`` names a process by a part of its command line, to split processor time.
     """
@@ -40,12 +40,12 @@ class Contender:
 
     @property
     def url(self) -> str:
-        """Where predictions are asked for."""
+        """The URL for predictions."""
         return f"http://127.0.0.1:{self.port}{self.path}"
 
 
 def free_port() -> int:
-    """A port that no process listens on now."""
+    """Return a port that no process listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -56,7 +56,7 @@ class Server:
     """A context in which a contender runs and is ready."""
 
     def __init__(self, contender: Contender) -> None:
-        """Only keep ``contender``; entering starts it."""
+        """Keep ``contender``; entering the context starts it."""
         self.contender = contender
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -85,7 +85,7 @@ class Server:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Ask the leader to end, then end whatever is left of its session."""
+        """Stop the leader, then kill the remaining processes of its session."""
         if self._process is None:
             return
         begun = family(self._process.pid)
@@ -96,8 +96,8 @@ class Server:
         self._process.wait()
 
     def cpu_seconds(self) -> dict[str, float]:
-        """Processor seconds so far: "all", and one entry for each of the contender's shares."""
-        assert self._process is not None, "not started"  # noqa: S101  # a bug here, not a mistake
+        """Return processor seconds so far: "all", and one entry for each share."""
+        assert self._process is not None, "not started"  # noqa: S101  # a bug of the bench
         found = dict.fromkeys(("all", *self.contender.shares), 0.0)
         for process in family(self._process.pid):
             seconds, command = usage(process)
@@ -122,12 +122,12 @@ class Server:
 
 
 def _refuse_taken(contender: Contender) -> None:
-    """A server that was left over would be measured in the contender's stead."""
+    """Raise ``BenchError`` if the port is taken, or another server would be measured."""
     with socket.socket() as probe:
         try:
             probe.bind(("127.0.0.1", contender.port))
         except OSError as error:
             raise BenchError(
-                f"{contender.name}: port {contender.port} is taken ({error.strerror}): stop what "
-                "listens there, or start the bench again"
+                f"{contender.name}: port {contender.port} is taken ({error.strerror}): stop the "
+                "process that listens there, or start the bench again"
             ) from error

@@ -1,4 +1,4 @@
-"""The serving sections: our two processes beside the baseline, in turns."""
+"""The sections on serving: our two processes and the baseline, measured in turn."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ ONE, TWO = "baseline, 1 process", "baseline, 2 processes"
 WHOLE, BARE = "bodies.txt", "bare.txt"
 _WARM_UP_SECONDS = 2
 _SHARE_OF_MAXIMUM = 0.7
-_SHARE_FOR_WORKERS = 0.4  # so that five processes and wrk have room on two cores
+_SHARE_FOR_WORKERS = 0.4  # leaves room for five processes and wrk on two cores
 Turns = dict[str, list[Turn]]
 
 
 def ours(place: Workplace, name: str = OURS, **settings: str) -> Contender:
-    """Gateway and worker with everything switched on: see ``bench.switched_on``."""
+    """Our gateway and worker with all features switched on: see ``bench.switched_on``."""
     gateway, worker = free_port(), free_port()
     places = {
         "MLSERVICE_GATEWAY__PORT": str(gateway),
@@ -45,7 +45,7 @@ def ours(place: Workplace, name: str = OURS, **settings: str) -> Contender:
 
 
 def baseline(place: Workplace, name: str, processes: int) -> Contender:
-    """The data scientist's own server, with ``processes`` workers of uvicorn."""
+    """The baseline, with ``processes`` workers of uvicorn."""
     port = free_port()
     options = f"--port {port} --workers {processes} --loop uvloop --http httptools"
     return Contender(
@@ -64,7 +64,7 @@ def baseline(place: Workplace, name: str, processes: int) -> Contender:
 
 @contextmanager
 def running(place: Workplace, contenders: Sequence[Contender]) -> Iterator[dict[str, Server]]:
-    """Contenders that are ready, answer rightly and are warm, by name."""
+    """Start the contenders, check their answers and warm them up; gives them by name."""
     kinds = {WHOLE: place.bodies, BARE: place.bare}
     for name, bodies in kinds.items():
         write_bodies(place.folder / name, bodies)
@@ -78,7 +78,7 @@ def running(place: Workplace, contenders: Sequence[Contender]) -> Iterator[dict[
 
 
 def take_turns(names: Sequence[str], rounds: int, turn: Callable[[str], Turn]) -> Turns:
-    """One turn of each name in each round, every round beginning with another name."""
+    """Run one turn of each name in each round; each round begins with another name."""
     found: Turns = {name: [] for name in names}
     for number in range(rounds):
         first = number % len(names)
@@ -90,13 +90,13 @@ def take_turns(names: Sequence[str], rounds: int, turn: Callable[[str], Turn]) -
 def ratios(
     turns: Turns, above: str, below: str, value: Callable[[Turn], float]
 ) -> tuple[float, ...]:
-    """``value`` of one contender over that of another, round by round."""
+    """Return the ratio of ``value`` for two contenders, round by round."""
     pairs = zip(turns[above], turns[below], strict=True)
     return tuple(value(a) / value(b) for a, b in pairs)
 
 
 def measure_serving(place: Workplace, options: Options) -> list[Figure]:
-    """The sections throughput, tail and latency, as far as they are wanted."""
+    """Measure the selected sections of throughput, tail and latency."""
     contenders = [ours(place), baseline(place, ONE, 1), baseline(place, TWO, 2)]
     if "latency" in options.only:
         contenders.append(ours(place, UNBATCHED, MLSERVICE_GATEWAY__MAX_BATCH_ROWS="1"))
@@ -114,7 +114,7 @@ def measure_serving(place: Workplace, options: Options) -> list[Figure]:
 
 
 def measure_workers(place: Workplace, options: Options) -> list[Figure]:
-    """What a request costs with four workers beside what it costs with one."""
+    """Measure a request's cost with four workers against its cost with one."""
     many, seconds = options.connections, options.seconds
     contenders = [ours(place), ours(place, FOUR, BENCH_WORKERS="4")]
     with running(place, contenders) as servers:

@@ -1,4 +1,4 @@
-"""What the pieces of the hot path cost, in microseconds; runs in the rendered service's path."""
+"""Measures the pieces of the hot path, in microseconds; runs in the rendered service's path."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ROWS = 16
 
 
 def main(folder: Path) -> None:
-    """Print a line for each piece: its name, a tab, and its microseconds."""
+    """Print one line for each piece: its name, a tab, and its microseconds."""
     bodies = [b.encode() for b in json.loads((folder / "requests.json").read_text())["bodies"]]
     for name, call, number in (*_gateway(bodies), *_worker(folder, bodies)):
         call()
@@ -36,19 +36,19 @@ def main(folder: Path) -> None:
 
 def _gateway(bodies: list[bytes]) -> Iterator[tuple[str, Callable[[], Any], int]]:
     settings = load_settings(Path.cwd(), os.environ)
-    side = load_request_code(settings.service.package)
+    code = load_request_code(settings.service.package)
     request = Contract.load(settings.contracts / "request.schema.json")
     response = Contract.load(settings.contracts / "response.schema.json")
-    packer = RowPacker(len(side.names))
+    packer = RowPacker(len(code.names))
     turn, messages = cycle(bodies), cycle([parse(body) for body in bodies])
-    row = side.features(next(messages))
+    row = code.features(next(messages))
     answer = {"request_id": "0" * 24, "model_version": "20131007T000000-0123abcd"}
     yield "parse the body", lambda: parse(next(turn)), 2000
     yield "check it against its contract", lambda: request.faults(next(messages)), 2000
-    yield "features (the owner's code)", lambda: side.features(next(messages)), 2000
+    yield "features (the owner's code)", lambda: code.features(next(messages)), 2000
     yield "pack the row", lambda: packer.pack(row), 2000
-    yield "respond (the owner's code)", lambda: side.respond(0.25), 2000
-    message = {**answer, "prediction": side.respond(0.25)}
+    yield "respond (the owner's code)", lambda: code.respond(0.25), 2000
+    message = {**answer, "prediction": code.respond(0.25)}
     yield "check the answer against its contract", lambda: response.faults(message), 2000
     yield "dump the answer", lambda: orjson.dumps(message), 2000
     rows = [packer.pack(row)] * _ROWS
@@ -56,8 +56,8 @@ def _gateway(bodies: list[bytes]) -> Iterator[tuple[str, Callable[[], Any], int]
 
 
 def _worker(folder: Path, bodies: list[bytes]) -> Iterator[tuple[str, Callable[[], Any], int]]:
-    side = load_request_code(load_settings(Path.cwd(), os.environ).service.package)
-    matrix = np.array([side.features(parse(body)) for body in bodies[:_ROWS]], dtype=np.float64)
+    code = load_request_code(load_settings(Path.cwd(), os.environ).service.package)
+    matrix = np.array([code.features(parse(body)) for body in bodies[:_ROWS]], dtype=np.float64)
     data = _call([matrix.tobytes()])
     booster = lightgbm.Booster(model_file=folder / "model" / "model.txt")
     for count in (1, _ROWS):

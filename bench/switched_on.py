@@ -1,8 +1,8 @@
-"""Runs a service with everything switched on, as a contender of the bench.
+"""Runs a service with all features switched on, as a contender of the bench.
 
-Requests are checked against their contract, dealt by weights, evaluated for a toggle, enriched from
-an upstream whose answers are kept, counted in metrics and told as events. BENCH_WORKERS is how many
-workers there are.
+Requests are checked against their contract, routed by weights, evaluated for a toggle, enriched by
+an upstream whose answers are cached, counted in metrics and written as events. BENCH_WORKERS is the
+number of workers.
 """
 
 from __future__ import annotations

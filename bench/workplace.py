@@ -1,7 +1,7 @@
-"""A service to measure: rendered, trained and asked for its real requests, in a folder of its own.
+"""Makes the service to measure: rendered and trained in a folder of its own, with real requests.
 
-The template is copied to a repository with one commit first, so that what is measured does not
-depend on the history, the ignored files or the branch of whoever runs the bench.
+The template is first copied to a repository with one commit. So the result does not depend on the
+history, the ignored files or the branch of the person who runs the bench.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from bench.errors import BenchError
 
 ROOT = Path(__file__).parents[1]
 SLUG = "bench-flight-delay"
-_FEWEST_REQUESTS = 1000
+_MIN_REQUESTS = 1000
 _COMMITTER = ("-c", "user.name=bench", "-c", "user.email=bench@localhost")
 
 
 @dataclass(frozen=True)
 class Workplace:
-    """Where the parts of a run lie; ``bodies`` has one request's JSON a line.
+    """The files of a run; ``bodies`` are requests as JSON.
 
-    ``bare`` are the same without what an upstream knows.
+    ``bare`` are the same requests without the field that an upstream adds.
     """
 
     folder: Path
@@ -40,18 +40,18 @@ class Workplace:
 
 
 def environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """The environment for processes: without git's variables and the service's overrides."""
+    """Return the environment for processes, without variables for git and for settings."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("GIT_", "MLSERVICE_"))}
     return {**kept, **extra}
 
 
 def service_environment(service: Path, extra: Mapping[str, str]) -> dict[str, str]:
-    """The environment in which a rendered service runs from its source."""
+    """Return the environment in which a rendered service runs from its source."""
     return environment({"PYTHONPATH": f"{service / 'src'}{os.pathsep}{ROOT}", **extra})
 
 
 def run(command: list[str], folder: Path, environ: Mapping[str, str]) -> str:
-    """Standard output of ``command``; raises ``BenchError`` with its last words."""
+    """Return standard output of ``command``; raises ``BenchError`` with its last lines."""
     done = subprocess.run(
         command, cwd=folder, env=dict(environ), capture_output=True, text=True, check=False
     )
@@ -62,7 +62,7 @@ def run(command: list[str], folder: Path, environ: Mapping[str, str]) -> str:
 
 
 def copy_template(target: Path) -> Path:
-    """The template as it lies here, as a repository with one commit in ``target``."""
+    """Copy the working tree of the template to a repository with one commit in ``target``."""
     listed = run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         ROOT,
@@ -106,9 +106,10 @@ def make_workplace(folder: Path, template: Path) -> Workplace:
 def _read(folder: Path, service: Path) -> Workplace:
     found: dict[str, Any] = json.loads((folder / "requests.json").read_text("utf-8"))
     bodies = tuple(body.encode() for body in found["bodies"])
-    if len(set(bodies)) < _FEWEST_REQUESTS:
+    if len(set(bodies)) < _MIN_REQUESTS:
         raise BenchError(
-            f"only {len(set(bodies))} different requests: {_FEWEST_REQUESTS} are needed"
+            f"only {len(set(bodies))} different requests, not {_MIN_REQUESTS}: let samples() in "
+            "data.py return more"
         )
     model = folder / "model" / "model.txt"
     bare = tuple(map(_without_weather, bodies))

@@ -1,8 +1,8 @@
-"""Other servers for the same model, each in an environment of its own, made on demand.
+"""Measures other servers with the same model, each in an environment of its own.
 
-Each checks the request by the same pydantic classes as the baseline, batches as its own manual
-advises, and is measured in turns with ours; only one of them runs at a time, since some are
-busy while they wait.
+Each one checks requests with the pydantic classes of the baseline, batches as its manual advises,
+and is measured in turn with ours. Only one of them runs at a time, because some use the processor
+while they wait.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _WARM_UP_SECONDS = 3
 
 @dataclass(frozen=True)
 class Peer:
-    """How another server is installed, started and asked."""
+    """How to install, start and call another server."""
 
     name: str
     package: str
@@ -83,7 +83,7 @@ def _as_tensor(body: bytes) -> bytes:
 
 
 def measure_peers(place: Workplace, options: Options) -> list[Figure]:
-    """Ours over the best of those that could be installed and started."""
+    """Measure ours against the best of those that could be installed and started."""
     found: dict[str, Turns] = {}
     with running(place, [ours(place)]) as servers:
         for peer in PEERS:
@@ -95,7 +95,7 @@ def measure_peers(place: Workplace, options: Options) -> list[Figure]:
                 found[name] = turns
                 print_turns(f"PEERS: ours and {name}, {options.connections} connections", turns)
     values = [ratios(turns, OURS, name, lambda turn: turn.rate) for name, turns in found.items()]
-    # The machine may be slower while one peer is measured: the least ratio tells the best of them.
+    # The machine's speed changes, so the best peer is the one with the smallest ratio.
     least = sorted(zip(map(median, values), found, values, strict=True))[:1]
     return [
         Figure("req/s / best other server", value, 4.0, True, note=f"the best: {name}")
@@ -145,7 +145,7 @@ def _environ(place: Workplace) -> dict[str, str]:
 
 
 def _installed(peer: Peer) -> Path:
-    """Python of the peer's environment; raises ``BenchError`` where it cannot be made."""
+    """Return the Python of the peer's environment; raises ``BenchError`` if it cannot be made."""
     folder = _CACHE / peer.package
     python, done = folder / "bin" / "python", folder / ".installed"
     if done.exists():

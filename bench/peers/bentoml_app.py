@@ -1,11 +1,11 @@
-"""The model under BentoML: one service whose method is batchable."""
+"""The model in BentoML: one service whose method is batchable."""
 
 from __future__ import annotations
 
 import os
 import uuid
 
-import bentoml  # type: ignore[import-not-found]  # lives in an environment of its own
+import bentoml  # type: ignore[import-not-found]  # installed in an environment of its own
 import lightgbm
 import numpy as np
 
@@ -22,7 +22,7 @@ class Late:
 
     @bentoml.api(batchable=True, max_batch_size=64, max_latency_ms=1000)  # type: ignore[untyped-decorator]  # as above
     def predict(self, flights: list[Flight]) -> list[Answer]:
-        """One call of the model for all flights of a batch."""
+        """Predict for all flights of a batch in one call."""
         rows = np.array([features(flight) for flight in flights], dtype=np.float64)
         scores = np.asarray(self.model.predict(rows, num_threads=1))
         return [answer(float(score), uuid.uuid4().hex) for score in scores]

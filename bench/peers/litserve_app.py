@@ -1,4 +1,4 @@
-"""The model under LitServe, with its batching.
+"""The model in LitServe, with its batching.
 
 Annotations are not postponed here: LitServe reads the types of the two methods.
 """
@@ -9,30 +9,30 @@ import uuid
 from typing import Any
 
 import lightgbm
-import litserve  # type: ignore[import-not-found]  # lives in an environment of its own
+import litserve  # type: ignore[import-not-found]  # installed in an environment of its own
 import numpy as np
 
 from bench.flight import Answer, Flight, answer, features
 
 
 class Late(litserve.LitAPI):  # type: ignore[misc]  # as above
-    """Decodes, batches and predicts as LitServe's manual shows."""
+    """Decodes, batches and predicts as in LitServe's manual."""
 
     def setup(self, _: Any) -> None:
         """Load the model."""
         self.model = lightgbm.Booster(model_file=os.environ["BENCH_MODEL"])
 
     def decode_request(self, request: Flight) -> tuple[float, ...]:
-        """The features of a checked request."""
+        """Return the features of a checked request."""
         return features(request)
 
     def predict(self, rows: list[tuple[float, ...]]) -> list[float]:
-        """One call of the model for a batch."""
+        """Predict for a batch in one call."""
         matrix = np.array(rows, dtype=np.float64)
         return [float(s) for s in np.asarray(self.model.predict(matrix, num_threads=1))]
 
     def encode_response(self, score: float) -> Answer:
-        """The answer for one score."""
+        """Return the answer for one score."""
         return answer(score, uuid.uuid4().hex)
 
 

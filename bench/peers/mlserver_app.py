@@ -1,4 +1,4 @@
-"""The model under MLServer: predicting in its process (less cost a request), with its batching."""
+"""The model in MLServer: predicts in the server's process (cheaper), with MLServer's batching."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import uuid
 
 import lightgbm
 import numpy as np
-from mlserver import (  # type: ignore[import-not-found]  # lives in an environment of its own
+from mlserver import (  # type: ignore[import-not-found]  # installed in an environment of its own
     MLModel,
     MLServer,
     ModelSettings,
@@ -26,7 +26,7 @@ from bench.servers import free_port
 
 
 class Late(MLModel):  # type: ignore[misc]  # as above
-    """Takes a flight's JSON as a string tensor and gives the answer's JSON."""
+    """Reads a flight's JSON from a string tensor and returns the answer's JSON."""
 
     async def load(self) -> bool:
         """Load the model."""
@@ -34,7 +34,7 @@ class Late(MLModel):  # type: ignore[misc]  # as above
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
-        """One call of the model for a batch."""
+        """Predict for a batch in one call."""
         texts = StringCodec.decode_input(payload.inputs[0])
         rows = np.array([features(Flight.model_validate_json(t)) for t in texts], dtype=np.float64)
         scores = np.asarray(self.model.predict(rows, num_threads=1))

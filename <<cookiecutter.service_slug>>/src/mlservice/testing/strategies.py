@@ -83,7 +83,6 @@ def _string(schema: dict[str, Any], where: str) -> st.SearchStrategy[Any]:
         raise ContractError(
             f"{where}: no strings can be made for format '{named}': use {' or '.join(_FORMATS)}"
         )
-
     if "pattern" in schema:
         return st.from_regex(schema["pattern"], fullmatch=True)
     return st.text(min_size=schema.get("minLength", 0), max_size=schema.get("maxLength", 20))
