@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from template_tests.support.laws import load_profile
 from template_tests.support.rendered_service import installed
 from template_tests.support.rendering import cookiecutter, template_repository
 from template_tests.support.toy_service import SERVICE, TOY, MakeToy, Toy, clean_environ
+
+load_profile()
 
 # Disables pact's telemetry.
 os.environ["PACT_DO_NOT_TRACK"] = "true"
@@ -25,6 +28,10 @@ LONGEST = (
     "test_pipeline.py",
     "test_rendering.py",
     "test_grid.py",
+    "test_queue.py",
+    "test_model_reload.py",
+    "test_rendered_service.py",
+    "test_hdfs_store.py",
 )
 """Files that take longest; they begin first, so that no process ends long after the others."""
 

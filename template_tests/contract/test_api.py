@@ -25,6 +25,7 @@ from mlservice.api.compatibility import GONE, REASONS, UNKNOWN, UNPROVEN
 from mlservice.api.schema_diff import differences
 from mlservice.cli.main import main
 from mlservice.errors import ContractError, ReleaseError
+from template_tests.support.laws import examples
 from template_tests.support.rendering import git
 from template_tests.support.toy_service import SERVICE, TOY, clean_environ
 
@@ -293,7 +294,7 @@ def check(schema: Any) -> Callable[[Any], bool]:
 def test_where_a_change_is_called_compatible_no_message_shows_the_opposite(side: Side) -> None:
     broken: set[bool] = set()
 
-    @settings(max_examples=200, deadline=None, derandomize=True)
+    @settings(max_examples=examples(200), deadline=None)
     @given(changed(), st.lists(VALUES, min_size=10, max_size=20))
     def law(pair: tuple[Any, Any], messages: list[Any]) -> None:
         old, new = pair
@@ -308,7 +309,7 @@ def test_where_a_change_is_called_compatible_no_message_shows_the_opposite(side:
     assert broken == {True, False}, "the messages must be able to show a broken law"
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=examples(150), deadline=None)
 @given(SCHEMAS, st.lists(VALUES, min_size=10, max_size=20))
 def test_a_reader_that_ignores_unknown_fields_takes_whatever_a_strict_one_takes(
     schema: Any, messages: list[Any]
@@ -340,7 +341,7 @@ def test_what_a_reader_takes_is_never_less_below_a_not_and_its_like(
     assert check(as_readers_see(schema))(message)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=examples(150), deadline=None)
 @given(SCHEMAS, SCHEMAS)
 def test_edits_are_none_between_equals_and_each_brings_the_new_schema_nearer(
     old: Any, new: Any

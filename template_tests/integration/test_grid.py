@@ -19,6 +19,7 @@ from mlservice.errors import PipelineError
 from mlservice.jobs import Job, JobCall
 from mlservice.pipeline.grid import Grid, make_grid
 from mlservice.pipeline.tasks import Runtime
+from template_tests.support.laws import examples
 from template_tests.support.toy_service import PERIOD, Toy
 
 DAY = datetime(2024, 1, 2)
@@ -113,7 +114,7 @@ def test_a_task_outside_of_a_run_says_so() -> None:
         GridModel(period=DAY).complete()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(axes=AXES)
 def test_a_combination_is_the_artifact_and_the_call_of_a_task_with_its_values(
     runtime: Runtime, axes: dict[str, list[Any]]

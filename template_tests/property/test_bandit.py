@@ -25,6 +25,7 @@ from mlservice.events import Event, ExposureEvent, PredictionEvent, RewardEvent,
 from mlservice.policies import EpsilonGreedyPolicy, Policy, ThompsonPolicy, WeightsPolicy
 from mlservice.prediction.routing import Router
 from mlservice.settings import load_settings
+from template_tests.support.laws import examples
 from template_tests.support.toy_service import MakeToy
 
 NOW = datetime(2026, 1, 1, 1, tzinfo=UTC).timestamp()
@@ -195,7 +196,7 @@ counts = st.floats(0, 1e6)
     st.sampled_from(["bernoulli", "gaussian"]),
     st.floats(0, 0.2),
 )
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(50))
 def test_probabilities_add_up_to_1_and_keep_the_floor(
     sums: dict[str, tuple[float, float]], reward: str, floor: float
 ) -> None:
@@ -210,7 +211,7 @@ def test_probabilities_add_up_to_1_and_keep_the_floor(
 
 
 @given(st.floats(0.001, 1000), st.floats(-1e6, 1e6))
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=examples(30))
 def test_the_unit_of_gaussian_rewards_does_not_matter(scale: float, shift: float) -> None:
     generator = np.random.default_rng(3)
     rewards = {"a": generator.normal(0, 1, 200), "b": generator.normal(0.3, 1, 200)}

@@ -22,6 +22,7 @@ from mlservice.prediction.expiry import Expiry
 from mlservice.prediction.pending import Outcome, Pending
 from mlservice.protocol.packing import Status
 from template_tests.support.batch_callers import Callers
+from template_tests.support.laws import examples
 
 
 class EchoWorker:
@@ -53,7 +54,7 @@ class EchoWorker:
     st.integers(3, 9),
     st.integers(1, 3),
 )
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=examples(60), deadline=None)
 def test_each_request_gets_its_own_answer_whatever_the_timing(
     arrivals: list[tuple[float, int]],
     delays: list[float],
@@ -89,7 +90,7 @@ def test_each_request_gets_its_own_answer_whatever_the_timing(
 
 
 @given(st.sampled_from([ValueError("bug"), PredictionFailed("y"), Unavailable("z")]))
-@settings(deadline=None, derandomize=True)
+@settings(deadline=None)
 def test_a_batch_that_fails_fails_for_each_of_its_callers_and_the_next_goes_on(
     error: Exception,
 ) -> None:
@@ -160,7 +161,7 @@ def test_more_rows_than_may_wait_are_refused_at_once() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 0.02), st.booleans()), min_size=1, max_size=60))
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=examples(40), deadline=None)
 def test_each_request_ends_at_its_deadline_and_not_before(
     requests: list[tuple[float, bool]],
 ) -> None:

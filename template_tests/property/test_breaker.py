@@ -14,6 +14,7 @@ from mlservice.prediction.upstreams.breaker import (
     WINDOW,
     Breaker,
 )
+from template_tests.support.laws import examples
 
 
 class BreakerLife(RuleBasedStateMachine):
@@ -107,7 +108,9 @@ class BreakerLife(RuleBasedStateMachine):
 
 
 TestBreakerLife = BreakerLife.TestCase
-TestBreakerLife.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestBreakerLife.settings = settings(
+    max_examples=examples(100), stateful_step_count=40, deadline=None
+)
 
 
 def test_an_upstream_that_fails_every_second_call_opens_it() -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mlservice.artifacts import FileEntry, Manifest, artifact_path
@@ -27,9 +27,6 @@ from mlservice.protocol.packing import (
 )
 from mlservice.settings import Granularity
 from mlservice.testing import messages
-
-settings.register_profile("fast", deadline=None, derandomize=True, max_examples=200)
-settings.load_profile("fast")
 
 NAMES = st.text(min_size=1, max_size=12)
 PARAMETERS = st.dictionaries(NAMES, st.text(max_size=60), max_size=5)

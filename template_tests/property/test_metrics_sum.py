@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
 
 from mlservice.observe.snapshots import MetricsSum, decode_snapshot, encode_snapshot
+from template_tests.support.laws import examples
 
 NAMES = st.sampled_from(["1", "2", "3"])
 
@@ -101,4 +102,6 @@ class SumOfMetrics(RuleBasedStateMachine):
 
 
 TestSumOfMetrics = SumOfMetrics.TestCase
-TestSumOfMetrics.settings = settings(max_examples=50, stateful_step_count=20, deadline=None)
+TestSumOfMetrics.settings = settings(
+    max_examples=examples(50), stateful_step_count=20, deadline=None
+)

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from mlservice.errors import BrokenContract, Fault
 from mlservice.queue.ledger import Ledger
 from mlservice.queue.message import Message, dead_letter_record
+from template_tests.support.laws import examples
 from template_tests.support.toy_service import Toy
 
 PARTITIONS = 2
@@ -167,7 +168,7 @@ class Group(RuleBasedStateMachine):
 
 
 TestGroup = Group.TestCase
-TestGroup.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestGroup.settings = settings(max_examples=examples(150), stateful_step_count=60, deadline=None)
 
 
 def test_a_reason_that_is_no_utf_8_is_no_end_of_the_queue() -> None:

@@ -28,6 +28,7 @@ from mlservice.policies import (
 )
 from mlservice.prediction.routing import Router
 from mlservice.prediction.traffic_split import unit
+from template_tests.support.laws import examples
 from template_tests.support.toy_service import SERVICE
 
 USERS = [f"user-{n}" for n in range(4000)]
@@ -55,7 +56,7 @@ def test_a_user_keeps_their_version_in_every_gateway_and_after_a_restart() -> No
 
 
 @given(st.integers(0, 1000))
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 def test_shares_are_kept_in_steps_of_a_tenth_of_a_percent(permille: int) -> None:
     if not 0 < permille < 1000:
         return
@@ -315,4 +316,4 @@ class RouterLife(RuleBasedStateMachine):
 
 
 TestRouterLife = RouterLife.TestCase
-TestRouterLife.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+TestRouterLife.settings = settings(max_examples=examples(60), stateful_step_count=20, deadline=None)

@@ -32,6 +32,7 @@ from mlservice.artifacts.webhdfs import WebHdfsStore, open_store
 from mlservice.errors import ArtifactError, ArtifactExists, ArtifactNotFound, StoreError
 from mlservice.local import LocalService, free_ports
 from template_tests.support.calls import post
+from template_tests.support.laws import examples
 from template_tests.support.toy_service import PERIOD, SERVICE, MakeToy, Toy, clean_environ
 
 pytestmark = pytest.mark.servers
@@ -147,7 +148,7 @@ KEY = st.lists(PART.filter(lambda part: part.strip(".")), min_size=1, max_size=3
 
 def test_any_key_and_content_come_back_as_they_went(root: str) -> None:
     @given(KEY, st.binary(max_size=50))
-    @settings(deadline=None, derandomize=True, max_examples=60)
+    @settings(deadline=None, max_examples=examples(60))
     def law(key: str, content: bytes) -> None:
         store = store_at(f"{root}/{uuid.uuid4()}")
         store.create(key, content)

@@ -18,6 +18,7 @@ from mlservice.errors import ClusterAway, ClusterError, ClusterRefused
 from mlservice.live import ModelRecord
 from mlservice.models import Registry
 from template_tests.support.cluster import eventually
+from template_tests.support.laws import examples
 from template_tests.support.servers import Consul, consul_server, free_ports
 
 pytestmark = pytest.mark.servers
@@ -112,7 +113,9 @@ def test_a_publisher_that_died_between_its_writes_is_finished_by_the_next(
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(60),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=8))
 def test_whatever_the_order_the_newest_serves_in_the_end(

@@ -19,6 +19,7 @@ from prometheus_client import REGISTRY
 from mlservice.errors import LiveError
 from mlservice.live import ListedWorker, Live, LiveFollower, ModelRecord, read_live
 from mlservice.settings import LiveSettings, load_settings
+from template_tests.support.laws import examples
 
 RECORD: dict[str, Any] = {
     "uri": "s3://bucket/flights/Fit/1",
@@ -215,7 +216,7 @@ def refusals() -> float:
 
 
 TestFollowing = Following.TestCase
-TestFollowing.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+TestFollowing.settings = settings(max_examples=examples(60), stateful_step_count=20, deadline=None)
 
 
 def follow(path: Path, steps: Any, **how: Any) -> list[Live]:

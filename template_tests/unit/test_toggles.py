@@ -19,6 +19,7 @@ from mlservice.events import Event, EventLog, ExposureEvent
 from mlservice.live import FlagSet, read_live
 from mlservice.toggles import ToggleContext, Toggles
 from mlservice.toggles.current import CURRENT_TOGGLES
+from template_tests.support.laws import examples
 
 USERS = [f"user-{n}" for n in range(3000)]
 ON_OFF = {"on": True, "off": False}
@@ -220,7 +221,7 @@ ATTRIBUTES = st.fixed_dictionaries(
 
 
 @given(st.lists(st.tuples(st.sampled_from("uvwxyz"), ATTRIBUTES), max_size=12))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_what_is_kept_of_an_evaluation_is_what_a_new_one_would_give(
     requests: list[tuple[str, dict[str, Any]]],
 ) -> None:
