@@ -45,8 +45,8 @@ class PredictorServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Predict(self, request_iterator, context):
-        """Scores for batch after batch of rows: one reply for each request, in their order. A gateway
-        keeps one such stream open, since a call of its own would cost each batch a third more.
+        """Predicts batches of rows: one reply for each request, in their order. A gateway keeps one stream
+        open, because a call for each batch would cost a third more.
         FAILED_PRECONDITION: the features are not those of the model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
