@@ -64,7 +64,7 @@ def baseline(place: Workplace, name: str, processes: int) -> Contender:
 
 @contextmanager
 def running(place: Workplace, contenders: Sequence[Contender]) -> Iterator[dict[str, Server]]:
-    """Start the contenders, check their answers and warm them up; gives them by name."""
+    """Start the contenders, check their answers, warm them up, and yield them by name."""
     kinds = {WHOLE: place.bodies, BARE: place.bare}
     for name, bodies in kinds.items():
         write_bodies(place.folder / name, bodies)

@@ -118,7 +118,7 @@ def test_a_bad_model_is_refused_and_the_old_one_serves_on(world: LiveToy) -> Non
         "differ by up to": drifted,
         "other features": strange,
         "was published with 000000000000": wrong,
-        "does not lie in the artifact store": foreign,
+        "is not in the artifact store": foreign,
         "there is no such object": gone,
         "model.json: has": corrupt,
     }

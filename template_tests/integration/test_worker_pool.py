@@ -73,7 +73,7 @@ def test_workers_are_added_and_removed_under_load_without_a_lost_request(world: 
         crowd.see(100)
         shares = [share(world, crowd, worker) for worker in (first, second, third)]
         listed(world, [third])
-        wait_for(lambda: len(gateway.lines("is not listed any more")) == 2)
+        wait_for(lambda: len(gateway.lines("is no longer listed")) == 2)
         crowd.see(100)
         assert share(world, crowd, first) == 0
         assert first.stop() == second.stop() == 0
@@ -191,7 +191,7 @@ def test_a_list_of_workers_that_still_start_takes_nobodys_answer_away(world: Liv
         wait_for(lambda: gateway.lines(f"127.0.0.1:{port} does not answer"))
         crowd.see(200)
         world.start("worker", MLSERVICE_WORKER__PORT=port)
-        wait_for(lambda: gateway.lines(f"{old.address} is not listed any more"))
+        wait_for(lambda: gateway.lines(f"{old.address} is no longer listed"))
         assert old.stop() == 0
         crowd.see(200)
     assert crowd.faults == []

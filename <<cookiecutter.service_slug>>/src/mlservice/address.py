@@ -13,7 +13,7 @@ def listen(
 ) -> socket.socket:
     """Return a bound socket for ``side`` ("gateway" ...); raises ``AddressInUse``.
 
-    ``where`` says how to set another port; the default is the section ``side``. If ``shared``,
+    ``where`` names where to set another port; the default is the section ``side``. If ``shared``,
     other processes of this user may bind the same port, and the kernel spreads connections over
     those that listen.
     """

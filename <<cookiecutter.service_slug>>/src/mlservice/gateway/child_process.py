@@ -1,4 +1,4 @@
-"""A gateway process as its parent sees it: started, asked for its metrics, signalled, ended."""
+"""A gateway process on its parent's side: starts it, reads its metrics and signals it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_ANSWER_SECONDS = 2.0
 
 
 class ChildProcess:
-    """A process that ``start`` made; belongs to one event loop."""
+    """One gateway process; belongs to one event loop."""
 
     def __init__(
         self,
@@ -25,10 +25,10 @@ class ChildProcess:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        """Use ``start`` instead."""
+        """Join the parts; ``start`` creates a process."""
         self._process = process
         self._reader, self._writer = reader, writer
-        self._fetching = asyncio.Lock()
+        self._fetch_lock = asyncio.Lock()
         self.started = False
 
     @classmethod
@@ -40,34 +40,34 @@ class ChildProcess:
                 *(sys.executable, "-m", "mlservice", "serve", "gateway"),
                 env={**environ, PARENT_FD: str(theirs.fileno())},
                 pass_fds=[theirs.fileno()],
-                process_group=0,  # a terminal's Ctrl-C reaches the parent alone, which passes it on
+                process_group=0,  # Ctrl-C in a terminal reaches only the parent, which passes it on
             )
         return cls(process, *await asyncio.open_connection(sock=own))
 
-    async def serves(self) -> bool:
-        """Wait until it serves; False if it ended before."""
+    async def wait_until_serving(self) -> bool:
+        """Wait until the process serves; returns False if it ended before."""
         if not self.started:
             self.started = await self._reader.read(1) == STARTED
         return self.started
 
     async def wait(self) -> int:
-        """Wait until it ends; returns its exit code, 128 + N if signal N ended it."""
+        """Wait until the process ends; returns its exit code, 128 + N for signal N."""
         code = await self._process.wait()
         self.started = False
         self._writer.close()
         return code if code >= 0 else 128 - code
 
     def signal(self, number: int) -> None:
-        """Send a signal, unless it has ended."""
+        """Send a signal, unless the process has ended."""
         with suppress(ProcessLookupError):
             self._process.send_signal(number)
 
     async def fetch_metrics(self) -> list[Metric] | None:
-        """What it has counted so far; None if it does not answer."""
+        """Return the metrics of the process; None if it does not answer."""
         if not self.started:
             return None
         try:
-            async with self._fetching, asyncio.timeout(_MAX_ANSWER_SECONDS):
+            async with self._fetch_lock, asyncio.timeout(_MAX_ANSWER_SECONDS):
                 self._writer.write(SEND_METRICS)
                 (length,) = LENGTH.unpack(await self._reader.readexactly(LENGTH.size))
                 return decode_snapshot(await self._reader.readexactly(length))

@@ -1,8 +1,8 @@
-"""The link of a gateway process to the parent that started it: a socket inherited from it.
+"""Links a gateway process to its parent by an inherited socket.
 
-Through it the process reports that it serves, and sends its metrics when the parent asks. If the
-parent ends, for whatever reason, the socket closes and the process stops as on SIGTERM, so no
-process is left behind on the port.
+The process reports that it serves, and sends its metrics when the parent asks. If the parent ends,
+even by SIGKILL, the socket closes and the process stops as on SIGTERM. So no process is left behind
+on the port.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ class ParentLink:
         self._socket.set_inheritable(False)
 
     def report_started(self) -> None:
-        """Report that the process serves, and obey the parent in a thread from now on."""
+        """Report that the process serves, and start a thread that answers the parent."""
         self._socket.sendall(STARTED)
-        threading.Thread(target=self._obey, name="parent", daemon=True).start()
+        threading.Thread(target=self._answer_parent, name="parent", daemon=True).start()
 
-    def _obey(self) -> None:
+    def _answer_parent(self) -> None:
         try:
             while self._socket.recv(1) == SEND_METRICS:
                 content = encode_snapshot(REGISTRY)
                 self._socket.sendall(LENGTH.pack(len(content)) + content)
         except OSError:
-            pass  # the parent is gone
+            pass  # the parent has ended
         os.kill(os.getpid(), signal.SIGTERM)

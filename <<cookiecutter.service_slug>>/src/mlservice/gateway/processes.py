@@ -1,8 +1,8 @@
-"""Several gateway processes on one port, under one parent.
+"""Runs several gateway processes on one port, under one parent, to use more than one core.
 
-The kernel spreads connections over all processes that listen with SO_REUSEPORT, so no process
-stands in front of the others. The parent only starts them, starts those again that end, passes
-signals on, and adds up their metrics. To callers, Nomad and Prometheus they are one gateway.
+The kernel spreads connections over all processes that listen with SO_REUSEPORT, so no proxy is
+needed. The parent starts the processes, restarts those that end, passes signals on, and adds up
+their metrics. To callers, Nomad and Prometheus they are one gateway.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from mlservice.settings import Settings
 _FIRST_PAUSE_SECONDS = 0.5
 _MAX_PAUSE_SECONDS = 30.0
 _STABLE_SECONDS = 30.0
-"""After so long a life, a process is started again after the first, short pause."""
+"""If a process has run for this time, it is restarted after the first, short pause."""
 _SNAPSHOT_SECONDS = 1.0
-"""The sums miss at most what a killed process counted in this time."""
+"""If a process is killed, the sums miss at most its counts of this time."""
 log = logging.getLogger("mlservice.gateway")
 
 
 def serve_processes(settings: Settings, environ: Mapping[str, str]) -> int:
-    """Serve by ``[gateway] processes``; returns 0 after a stop, or the code of a failed start.
+    """Serve with ``[gateway] processes`` processes; returns 0, or the code of a failed start.
 
     Raises ``AddressInUse``.
     """
     log_as_json(settings.service.name)
     gateway = settings.gateway
-    listen("gateway", gateway.host, gateway.port).close()  # refuses if anybody else listens
-    with listen("gateway", gateway.host, gateway.port, shared=True):  # keeps others off the port
+    listen("gateway", gateway.host, gateway.port).close()  # raises if another process listens
+    with listen("gateway", gateway.host, gateway.port, shared=True):  # reserves the port
         return asyncio.run(_Parent(settings, environ).run())
 
 
@@ -62,44 +62,44 @@ class _Parent:
         self._stopping = asyncio.Event()
 
     async def run(self) -> int:
-        """Serve until a signal ends it; returns the exit code."""
+        """Serve until a signal; returns the exit code."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, number)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         registry = CollectorRegistry()
-        registry.register(_Port(self, loop))
+        registry.register(_ParentCollector(self, loop))
         metrics.serve_metrics("gateway", self._settings.host, self._settings.metrics_port, registry)
-        # One alone at first: if none can start, its reason is written once.
+        # Start one process first, so that a failed start is reported once.
         first = await self._start(self._names[0])
-        if not await first.serves():
-            return await self._end(self._names[0])
+        if not await first.wait_until_serving():
+            return await self._wait_for_end(self._names[0])
         polling = asyncio.create_task(self._poll())
-        codes = await asyncio.gather(*(self._keep(name) for name in self._names))
+        codes = await asyncio.gather(*(self._supervise(name) for name in self._names))
         polling.cancel()
         return max(codes)
 
     async def collect(self) -> list[Metric]:
-        """The sums as they are now, and the parent's own metrics."""
+        """Return the current sums and the parent's own metrics."""
         await self._fetch_all()
         own = (metrics.GATEWAY_PROCESSES, metrics.GATEWAY_RESTARTS)
         shown = [metric for each in own for metric in each.collect()]
         names = {metric.name for metric in shown}
         return [*shown, *(metric for metric in self._sum.collect() if metric.name not in names)]
 
-    async def _keep(self, name: str) -> int:
-        """Start a process again whenever it ends; returns the last one's exit code."""
+    async def _supervise(self, name: str) -> int:
+        """Restart a process each time that it ends; returns the exit code of the last one."""
         loop = asyncio.get_running_loop()
         pause = _FIRST_PAUSE_SECONDS
         while True:
             process = self._processes.get(name) or await self._start(name)
             began = loop.time()
-            served = await process.serves()
-            self._count()
+            served = await process.wait_until_serving()
+            self._update_count()
             if name in self._to_reload:
                 self._to_reload.remove(name)
                 process.signal(signal.SIGHUP)
-            code = await self._end(name)
+            code = await self._wait_for_end(name)
             if self._stopping.is_set():
                 return code if served else 0
             if loop.time() - began > _STABLE_SECONDS:
@@ -117,11 +117,11 @@ class _Parent:
             process.signal(signal.SIGTERM)
         return process
 
-    async def _end(self, name: str) -> int:
+    async def _wait_for_end(self, name: str) -> int:
         code = await self._processes[name].wait()
         del self._processes[name]
         self._sum.end(name)
-        self._count()
+        self._update_count()
         return code
 
     async def _poll(self) -> None:
@@ -134,11 +134,11 @@ class _Parent:
 
     async def _fetch(self, name: str, process: ChildProcess) -> None:
         snapshot = await process.fetch_metrics()
-        # Another process may have this name by now, which has counted nothing of this.
+        # Meanwhile a new process may have this name; the snapshot is not of that one.
         if snapshot is not None and self._processes.get(name) is process:
             self._sum.update(name, snapshot)
 
-    def _count(self) -> None:
+    def _update_count(self) -> None:
         metrics.GATEWAY_PROCESSES.set(sum(p.started for p in self._processes.values()))
 
     def _stop(self, number: int) -> None:
@@ -147,7 +147,7 @@ class _Parent:
         self._signal_all(number)
 
     def _reload(self) -> None:
-        """Have all processes read the live file; one that starts could still die of SIGHUP."""
+        """Make all processes read the live file; SIGHUP could kill one that is still starting."""
         for name, process in self._processes.items():
             if process.started:
                 process.signal(signal.SIGHUP)
@@ -159,8 +159,8 @@ class _Parent:
             process.signal(number)
 
 
-class _Port(Collector):
-    """What the parent's port shows; prometheus_client collects it in threads of its own."""
+class _ParentCollector(Collector):
+    """The metrics on the parent's port; prometheus_client collects them in its own threads."""
 
     def __init__(self, parent: _Parent, loop: asyncio.AbstractEventLoop) -> None:
         self._parent = parent

@@ -71,7 +71,7 @@ class Batcher:
     ) -> None:
         """Send batches by ``send``, then call ``scored`` or ``failed`` with their requests.
 
-        ``max_in_flight`` gives the number of batches that may be under way now: 2 for each worker
+        ``max_in_flight`` returns the number of batches that may be in flight now: 2 for each worker
         lets it start the next batch as soon as one is done.
         """
         # Python 3.11 makes a system call (getpid) for each `get_running_loop`.

@@ -59,7 +59,7 @@ class WorkerPool:
     def apply(self, workers: Sequence[ListedWorker]) -> None:
         """Set the list of workers; each is used as soon as it is healthy."""
         if not workers and self._listed:
-            log.warning("no worker is listed any more: the healthy ones stay in use")
+            log.warning("no worker is listed: the healthy ones stay in use")
         self._listed = {worker.address: worker.version for worker in workers}
         for address, version in self._listed.items():
             known = self._known.get(address)
@@ -183,7 +183,7 @@ class WorkerPool:
         self._on_change(Counter(worker.version for worker in ready))
 
     def _retire(self, worker: WorkerClient) -> None:
-        log.info("the worker at %s is not listed any more", worker.address)
+        log.info("the worker at %s is no longer listed", worker.address)
         task = asyncio.create_task(worker.retire())
         self._retiring[task] = worker
         task.add_done_callback(self._retiring.pop)
