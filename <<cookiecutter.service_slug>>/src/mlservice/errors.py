@@ -51,8 +51,7 @@ its traceback. The whole tree::
             ├── Unauthorized            1
             ├── TooManyRequests         1
             ├── PathNotFound            1
-            ├── MethodNotAllowed        1
-            └── CallerLeft              1
+            └── MethodNotAllowed        1
 
 A ``RequestError`` knows no status. Each transport maps the classes in one table of its own:
 ``gateway.problems`` to HTTP, ``queue.outcomes`` to dead letters.
@@ -377,9 +376,3 @@ class MethodNotAllowed(HttpError):
     """The path has another method."""
 
     code = "method_not_allowed"
-
-
-class CallerLeft(HttpError):
-    """The caller closed the connection before the request was complete."""
-
-    code = "disconnected"

@@ -1,4 +1,4 @@
-"""Joins the gateway's parts: plain ASGI for the hot routes, FastAPI for everything else."""
+"""Joins the gateway's parts: the hot routes, and FastAPI for everything else."""
 
 from __future__ import annotations
 
@@ -17,11 +17,9 @@ from mlservice.gateway.endpoint import (
     PREDICT_PATH,
     REWARD_PATH,
     PredictEndpoint,
-    Receive,
     RewardEndpoint,
-    Scope,
-    Send,
 )
+from mlservice.gateway.hot_request import HotRoutes
 from mlservice.gateway.openapi import Document, read_document
 from mlservice.gateway.problems import PROBLEM, problem_body, problem_of
 from mlservice.prediction import request_headers
@@ -30,35 +28,31 @@ from mlservice.settings import Settings
 
 
 class Gateway:
-    """The gateway as an ASGI application."""
+    """The gateway: its hot routes and its ASGI application."""
 
     def __init__(self, settings: Settings) -> None:
         """Load the owner's code and the contracts; raises their errors at once."""
         self.service = PredictService(settings)
         admission = Admission(required=settings.access.required)
         self.service.on_live(lambda live: admission.apply(live.clients))
-        self.predict = PredictEndpoint(settings.gateway, admission, self.service.path)
-        self.rewards = RewardEndpoint(settings.gateway, admission, self.service.events)
-        self._fastapi = self._make_fastapi(read_document(settings))
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one ASGI connection."""
-        path = scope["path"] if scope["type"] == "http" else None
-        if path == PREDICT_PATH:
-            await self.predict(scope, receive, send)
-        elif path == REWARD_PATH:
-            await self.rewards(scope, receive, send)
-        else:
-            await self._fastapi(scope, receive, send)
+        self.routes = HotRoutes(
+            {
+                PREDICT_PATH: PredictEndpoint(settings.gateway, self.service.path),
+                REWARD_PATH: RewardEndpoint(self.service.events),
+            },
+            admission,
+            settings.gateway.max_request_bytes,
+        )
+        self.app = self._make_fastapi(read_document(settings))
 
     @property
     def draining(self) -> bool:
         """Whether the gateway is stopping and answers its last requests."""
-        return self.predict.draining
+        return self.routes.draining
 
     def drain(self) -> None:
         """Close each connection with its next response."""
-        self.predict.draining = self.rewards.draining = True
+        self.routes.draining = True
 
     def _make_fastapi(self, document: Document) -> FastAPI:
         @asynccontextmanager

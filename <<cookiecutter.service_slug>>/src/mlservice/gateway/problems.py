@@ -37,9 +37,6 @@ PROBLEMS: Mapping[type[RequestError], Problem] = {
         "A header cannot be used.",
         "Follow the rule in `faults`, or leave the header out.",
     ),
-    errors.CallerLeft: Problem(
-        400, "The caller left before its request was complete.", "Send the whole body."
-    ),
     errors.Unauthorized: Problem(
         401,
         "The request has no known token, and this gateway requires one.",

@@ -12,8 +12,9 @@ import gc
 import signal
 import socket
 import ssl
+from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 
@@ -42,9 +43,9 @@ def serve_gateway(settings: Settings, parent: ParentLink | None = None) -> None:
     shared = parent is not None
     with listen("gateway", settings.gateway.host, settings.gateway.port, shared=shared) as listener:
         config = uvicorn.Config(
-            gateway,
+            gateway.app,
             loop="uvloop",
-            http=GatewayProtocol,
+            http=cast("type[asyncio.Protocol]", partial(GatewayProtocol, gateway.routes)),
             log_config=None,
             access_log=False,
             proxy_headers=False,

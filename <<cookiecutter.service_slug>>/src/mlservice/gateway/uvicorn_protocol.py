@@ -1,7 +1,8 @@
-"""Writes the head and the body of a response together, and cancels the work if its caller leaves.
+"""uvicorn's HTTP protocol, which answers the hot routes by itself and hands the rest to FastAPI.
 
-uvicorn writes head and body separately, and each write is a system call. One write for both answers
-a tenth more requests (docs/platform-decisions.md, 0006).
+A task, a scope and two coroutines for each request cost more than everything that the gateway does
+with it (docs/platform-decisions.md, 0006). uvicorn still owns the connections: parsing, keep-alive,
+the order of pipelined responses and shutdown are its own.
 """
 
 from __future__ import annotations
@@ -9,58 +10,100 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
-_HEAD = b"HTTP/1.1 "
-_INTERIM = b"HTTP/1.1 1"
-
-
-TASK = "mlservice.task"
-"""Key in the ASGI scope for the task that answers; it is cancelled if the caller leaves."""
+from mlservice.gateway.hot_request import Head, HotRequest, HotRoutes
 
 
 class GatewayProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with a transport that holds back a head until its body."""
+    """One connection to the gateway."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin a connection; the loop calls this."""
-        self._joined = _JoiningTransport(transport)
-        super().connection_made(cast(asyncio.Transport, self._joined))
+    def __init__(
+        self,
+        routes: HotRoutes,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        """Answer ``routes``; uvicorn gives the rest."""
+        super().__init__(config, server_state, app_state, _loop)
+        self._routes = routes
+        self._waiting: HotRequest | None = None
+
+    def write(self, data: bytes, *, close: bool) -> None:
+        """See ``Connection``."""
+        self.transport.write(data)
+        if close:
+            self.transport.close()
+
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        """See ``Connection``."""
+        return self.server_state.default_headers
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End a connection; the loop calls this."""
+        for cycle, _ in self.pipeline:
+            _abandon(cycle)
+        _abandon(self.cycle)
         super().connection_lost(exc)
-        if self.scope and (task := cast("asyncio.Task[None] | None", self.scope.get(TASK))):
-            task.cancel()
 
-    def on_response_complete(self) -> None:
-        """Write the head of a response without a body; uvicorn calls this after each response."""
-        self._joined.flush()
-        super().on_response_complete()
-
-
-class _JoiningTransport:
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._write = transport.write
-        self._head = b""
-        self.is_closing = transport.is_closing
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes) -> None:
-        if self._head:
-            data, self._head = self._head + data, b""
-        elif data.startswith(_HEAD) and not data.startswith(_INTERIM):
-            self._head = data
+    def on_headers_complete(self) -> None:
+        """Begin a request; the parser calls this."""
+        endpoint = self._routes.find(self.url)
+        if endpoint is None:
+            super().on_headers_complete()
             return
-        self._write(data)
+        keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+        head = Head(
+            self.parser.get_method(), dict(self.headers), keep_alive, self.expect_100_continue
+        )
+        before, request = self.cycle, HotRequest(self._routes, endpoint, head, self)
+        self.cycle = cast(RequestResponseCycle, request)
+        if before is None or before.response_complete:
+            self._start(request)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
 
-    def flush(self) -> None:
-        if self._head:
-            self.write(b"")
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a request's body; the parser calls this."""
+        if isinstance(self.cycle, HotRequest):
+            self.cycle.add(body)
+        else:
+            super().on_body(body)
 
-    def close(self) -> None:
-        self.flush()
-        self._transport.close()
+    def on_message_complete(self) -> None:
+        """End a request; the parser calls this."""
+        if isinstance(self.cycle, HotRequest):
+            self.cycle.complete()
+        else:
+            super().on_message_complete()
+
+    def resume_writing(self) -> None:
+        """Go on with a caller that reads again; the loop calls this."""
+        super().resume_writing()
+        if (request := self._waiting) is not None:
+            self._waiting = None
+            request.start()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Start the next request of a pipeline; uvicorn calls this after each response."""
+        if isinstance(cycle, HotRequest):
+            # Not at once: a long pipeline would be as deep a recursion.
+            self.loop.call_soon(self._start, cycle)
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def _start(self, request: HotRequest) -> None:
+        if self.flow.write_paused:  # the caller does not read its responses
+            self._waiting = request
+        else:
+            request.start()
+
+
+def _abandon(cycle: object) -> None:
+    if isinstance(cycle, HotRequest):
+        cycle.abandon()
