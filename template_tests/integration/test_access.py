@@ -224,7 +224,7 @@ def test_callers_prove_who_they_are_by_their_certificates(
 @pytest.mark.parametrize(
     ("environ", "words"),
     [
-        ({"MLSERVICE_ACCESS__TLS_CERT": "a.pem"}, "give both"),
+        ({"MLSERVICE_ACCESS__TLS_CERT": "a.pem"}, "set both"),
         (
             {"MLSERVICE_ACCESS__TLS_CERT": "a.pem", "MLSERVICE_ACCESS__TLS_KEY": "b.pem"},
             "[access] tls_cert",
