@@ -40,12 +40,12 @@ def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
 COMMANDS = dict(leaves(make_command()))
 
 
-def test_help_starts_without_what_commands_import() -> None:
-    code = (
-        "import sys; from mlservice.cli.main import main; main(['--help'], {}); print(*sys.modules)"
-    )
+@pytest.mark.parametrize("arguments", [["--help"], ["pipeline"], ["pipeline", "run", "--help"]])
+def test_help_starts_without_what_commands_import(arguments: list[str]) -> None:
+    code = f"import sys; from mlservice.cli.main import main; main({arguments}, {{}}); "
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+        [sys.executable, "-c", f"{code}print(*sys.modules)"],
+        capture_output=True, text=True, check=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     loaded = set(done.stdout.splitlines()[-1].split())

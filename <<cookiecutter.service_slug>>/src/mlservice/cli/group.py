@@ -77,7 +77,17 @@ class CommandGroup(typer.Typer):
         return super().command(name, cls=_Command, epilog=epilog, **options)
 
 
+def without_conversion(flag: Any) -> Any:
+    """One of typer's own flags, with False for None: to convert None, typer imports pydantic."""
+    if flag is not None and flag.default is None:
+        flag.default = False
+    return flag
+
+
 class _Command(TyperCommand):
+    def get_help_option(self, ctx: Any) -> Any:
+        return without_conversion(super().get_help_option(ctx))
+
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         # typer writes a required argument as {NAME}.
         return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
@@ -97,6 +107,9 @@ class _Command(TyperCommand):
 
 
 class _Group(TyperGroup):
+    def get_help_option(self, ctx: Any) -> Any:
+        return without_conversion(super().get_help_option(ctx))
+
     def get_help(self, ctx: Any) -> str:
         return _coloured(super().get_help(ctx), ctx)
 

@@ -30,7 +30,7 @@ from mlservice.cli import (
     toggles,
     upgrade,
 )
-from mlservice.cli.group import CommandGroup, Invocation
+from mlservice.cli.group import CommandGroup, Invocation, without_conversion
 from mlservice.errors import MlserviceError
 
 PROGRAM = "mlservice"
@@ -70,6 +70,8 @@ def make_command() -> Any:
     root.command("upgrade", example="mlservice upgrade --check")(upgrade.upgrade)
     root.command("job", example="mlservice job train --payload call.json")(job.job)
     command: Any = typer.main.get_command(root)
+    for flag in command.params:
+        without_conversion(flag)
     # typer lists groups last; people start with the first of these.
     order = [*_GROUPS, "demo", "upgrade", "job"]
     command.commands = {name: command.commands[name] for name in order}
