@@ -56,7 +56,7 @@ class ContractChange:
 
 
 def compare(old: Any, new: Any, side: Side) -> list[ContractChange]:
-    """The changes between two contracts of the same ``side``, which must be JSON Schemas."""
+    """Return the changes between two contracts of the same ``side``, which must be JSON Schemas."""
     found = differences(old, new)
     words_alone = all(difference.keyword in _WORDS for difference in found)
     harmless = words_alone or _proof(old, new, side) == Containment.YES
@@ -72,7 +72,7 @@ def compare(old: Any, new: Any, side: Side) -> list[ContractChange]:
 
 
 def as_readers_see(schema: Any) -> Any:
-    """A response's ``schema`` in which all objects allow more fields.
+    """Return a response's ``schema`` in which all objects allow more fields.
 
     It is unchanged if a reference could lead to an object from below a ``not`` or the like.
     """

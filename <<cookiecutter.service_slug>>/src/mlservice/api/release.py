@@ -113,7 +113,7 @@ class _Git:
     environ: Mapping[str, str]
 
     def last_tag(self) -> str | None:
-        """The last release, None before the first one."""
+        """Return the last release, None before the first one."""
         inside = self._run("rev-parse", "--is-shallow-repository")
         if inside.returncode:
             raise ReleaseError(
@@ -144,7 +144,7 @@ class _Git:
         return tag
 
     def schema(self, tag: str, path: str) -> object:
-        """The schema at ``path`` in the release, or None if it had none."""
+        """Return the schema at ``path`` in the release, or None if it had none."""
         shown = self._run("show", f"refs/tags/{tag}:./{path}")
         if shown.returncode:
             return None

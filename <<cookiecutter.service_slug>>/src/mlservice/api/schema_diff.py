@@ -45,11 +45,11 @@ class Difference:
         return self.keyword == "properties" and self.after is _ABSENT
 
     def apply(self, schema: Any) -> Any:
-        """The old ``schema`` with this difference alone."""
+        """Return the old ``schema`` with this difference alone."""
         return _put(schema, self.path, self.after)
 
     def alone(self) -> tuple[Any, Any]:
-        """The schemas before and after, with only this keyword."""
+        """Return the schemas before and after, with only this keyword."""
         return self._only(self.before), self._only(self.after)
 
     def _only(self, value: Any) -> Any:
@@ -62,7 +62,7 @@ class Difference:
 
 
 def differences(old: Any, new: Any) -> list[Difference]:
-    """The differences that turn ``old`` into ``new``, in the order of their names."""
+    """Return the differences that turn ``old`` into ``new``, in the order of their names."""
     return list(_schema(old, new, ()))
 
 
@@ -113,7 +113,7 @@ def _without(members: list[Any], others: list[Any]) -> list[Any]:
 
 
 def _put(schema: Any, path: Path, value: Any) -> Any:
-    """A copy of ``schema`` with ``value`` at ``path``, or without that path."""
+    """Return a copy of ``schema`` with ``value`` at ``path``, or without that path."""
     if not path:
         return value
     first, rest = path[0], path[1:]

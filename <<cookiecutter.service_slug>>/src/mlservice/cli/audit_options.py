@@ -31,7 +31,7 @@ AuthorOption = Annotated[
 
 
 def open_setting(context: typer.Context, name: str) -> OperatorSetting:
-    """The operator setting ``name`` of this service, in Consul."""
+    """Open the operator setting ``name`` of this service, in Consul."""
     from mlservice.cluster import open_consul
     from mlservice.deploy.operator_settings import OperatorSetting
 

@@ -253,7 +253,7 @@ def _clusters(context: typer.Context) -> Clusters[Nomad]:
 
 
 def _find(context: typer.Context, name: str) -> tuple[Nomad, str]:
-    """The cluster that has the job, and the job's full name."""
+    """Return the cluster that has the job, and the job's full name."""
     from mlservice.deploy.clusters import locate_job
 
     return locate_job(_clusters(context), settings_of(context).service.name, name)

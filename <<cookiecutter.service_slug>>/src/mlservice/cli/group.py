@@ -33,13 +33,13 @@ class Invocation:
 
 
 def environ_of(context: typer.Context) -> Mapping[str, str]:
-    """The environment that the command was started in."""
+    """Return the environment that the command was started in."""
     invocation: Invocation = context.find_root().obj
     return invocation.environ
 
 
 def settings_of(context: typer.Context) -> Settings:
-    """The settings of the service that the current folder belongs to."""
+    """Return the settings of the service that the current folder belongs to."""
     from mlservice.settings import load_settings
 
     return load_settings(Path.cwd(), environ_of(context))
@@ -78,7 +78,7 @@ class CommandGroup(typer.Typer):
 
 
 def without_conversion(flag: Any) -> Any:
-    """One of typer's own flags, with False for None: to convert None, typer imports pydantic."""
+    """Give a flag of typer's the default False: to convert None, typer imports pydantic."""
     if flag is not None and flag.default is None:
         flag.default = False
     return flag

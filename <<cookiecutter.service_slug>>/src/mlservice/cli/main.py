@@ -61,7 +61,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def make_command() -> Any:
-    """The command line with all its commands, as typer's own object."""
+    """Make the command line with all its commands, as typer's own object."""
     root = CommandGroup("Trains, stores, serves and upgrades this service.", add_completion=True)
     root.callback()(_root)
     for name, group in _GROUPS.items():

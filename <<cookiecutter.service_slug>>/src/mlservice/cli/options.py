@@ -16,7 +16,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for script
 
 
 def read_pair(option: str, text: str) -> tuple[str, str]:
-    """``NAME=VALUE`` as its two parts; raises ``SettingsError``."""
+    """Return the two parts of ``NAME=VALUE``; raises ``SettingsError``."""
     name, separator, value = text.partition("=")
     if not separator or not name:
         raise SettingsError(f"{option} '{text}': give it as NAME=VALUE, such as trees=300")
@@ -24,12 +24,12 @@ def read_pair(option: str, text: str) -> tuple[str, str]:
 
 
 def read_pairs(option: str, texts: Sequence[str] | None) -> dict[str, str]:
-    """All values of an option that may be repeated; of one name the last."""
+    """Return all values of an option; if a name is repeated, the last one."""
     return dict(read_pair(option, text) for text in texts or ())
 
 
 def read_single_pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
-    """All values of an option that may be repeated; raises ``SettingsError`` if a name is too."""
+    """Return all values of an option; raises ``SettingsError`` if a name is repeated."""
     found: dict[str, str] = {}
     for text in texts:
         name, value = read_pair(option, text)
@@ -43,7 +43,7 @@ def read_single_pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
 
 
 def read_weight(option: str, name: str, text: str) -> float:
-    """The weight of ``name``; raises ``SettingsError``."""
+    """Read the weight of ``name``; raises ``SettingsError``."""
     try:
         weight = float(text)
     except ValueError:
@@ -54,7 +54,7 @@ def read_weight(option: str, name: str, text: str) -> float:
 
 
 def read_json(option: str, file: Path) -> Any:
-    """The JSON in a file that an option names; raises ``SettingsError``."""
+    """Read the JSON in a file that an option names; raises ``SettingsError``."""
     try:
         return json.loads(file.read_text("utf-8"))
     except OSError as error:
@@ -64,7 +64,7 @@ def read_json(option: str, file: Path) -> Any:
 
 
 def number(low: float = -math.inf, high: float = math.inf) -> Callable[[str], float]:
-    """What reads a number from ``low`` to ``high`` for typer."""
+    """Return a function that reads a number from ``low`` to ``high`` for typer."""
 
     def read(text: str) -> float:
         try:
@@ -79,7 +79,7 @@ def number(low: float = -math.inf, high: float = math.inf) -> Callable[[str], fl
 
 
 def whole_number(low: int, high: float = math.inf) -> Callable[[str], int]:
-    """What reads a whole number from ``low`` to ``high`` for typer."""
+    """Return a function that reads a whole number from ``low`` to ``high``."""
 
     def read(text: str) -> int:
         try:

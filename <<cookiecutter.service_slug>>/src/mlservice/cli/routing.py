@@ -104,7 +104,7 @@ def history(context: typer.Context, as_json: JsonOption = False) -> None:
 
 
 def _wanted(weights: str | None, canary: float | None, file: Path | None, salt: str | None) -> Any:
-    """The policy that the options stand for, as JSON."""
+    """Return the policy that the options stand for, as JSON."""
     found: Any
     if file is not None:
         found = read_json("--file", file)

@@ -106,7 +106,7 @@ def local(context: typer.Context, model: ModelOption = None) -> None:
 
 
 def _fixed_model(settings: Settings, uri: str | None) -> str | None:
-    """The one model to serve, or None for the models of the live file.
+    """Return the one model to serve, or None for the models of the live file.
 
     Raises ``SettingsError`` if both are given.
     """

@@ -30,7 +30,7 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The toggle's 
 
 
 def read_percent(text: str) -> float:
-    """A percentage in steps of 0.001, for typer."""
+    """Read a percentage in steps of 0.001, for typer."""
     from mlservice.deploy.toggle_rules import is_percentage
 
     try:
@@ -159,7 +159,7 @@ def _switch(context: typer.Context, name: str, state: str, why: str, by: str | N
 
 
 def _wanted(percent: float | None, split: str | None, file: Path | None, allow: list[str]) -> Any:
-    """The flag that the options stand for, as JSON."""
+    """Return the flag that the options stand for, as JSON."""
     from mlservice.deploy.toggle_rules import percent_flag, split_flag
 
     if file is not None:

@@ -91,7 +91,7 @@ class _Client:
 
 
 def _kind_of(predictions: Sequence[Rewarded]) -> str:
-    """The kind of rewards that a bandit must expect."""
+    """Return the kind of rewards that a bandit must expect."""
     return "bernoulli" if {each.reward for each in predictions} <= {0, 1} else "gaussian"
 
 
@@ -134,7 +134,7 @@ def _mean(predictions: Sequence[Rewarded], version: str) -> float:
 
 
 def _share(predictions: Sequence[Rewarded]) -> float:
-    """The stable version's share."""
+    """Return the stable version's share."""
     return sum(each.version == STABLE for each in predictions) / len(predictions)
 
 
@@ -145,5 +145,5 @@ def _regret(predictions: Sequence[Rewarded], means: dict[str, float]) -> list[fl
 
 
 def _even_regret(means: dict[str, float]) -> float:
-    """The regret of one request under an even split."""
+    """Return the regret of one request under an even split."""
     return max(means.values()) - sum(means.values()) / len(means)

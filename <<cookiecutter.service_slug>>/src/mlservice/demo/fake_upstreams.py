@@ -34,7 +34,7 @@ def serve_fake_upstreams(settings: Settings, port: int) -> None:
 
 
 def make_app(upstreams: Sequence[Upstream]) -> Starlette:
-    """The server as an ASGI application: each upstream below its name."""
+    """Return the server as an ASGI application: each upstream below its name."""
     routes = [Route(f"/{each.name}{each.path}", _answer(each)) for each in upstreams]
     return Starlette(routes=routes)
 

@@ -55,7 +55,7 @@ class DemoProcesses:
         self.service = LocalService(settings.folder, places, model.uri, logs, extra, self._live)
 
     def _extra_commands(self, challenger: Artifact | None) -> dict[str, Command]:
-        """The processes beside the gateway and the stable worker."""
+        """Return the processes beside the gateway and the stable worker."""
         found = {}
         if challenger:
             arguments = ("serve", "worker", "--model", challenger.uri)
@@ -119,7 +119,7 @@ class DemoProcesses:
         fresh.replace(self._live)
 
     def bandit(self, reward: str) -> dict[str, Any]:
-        """The policy of a bandit for ``bernoulli`` or ``gaussian`` rewards."""
+        """Return the policy of a bandit for ``bernoulli`` or ``gaussian`` rewards."""
         return {
             "policy": "thompson",
             "reward": reward,

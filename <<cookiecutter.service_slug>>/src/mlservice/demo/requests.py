@@ -18,7 +18,7 @@ _MAX_AT_ONCE = 16
 async def predict_all(
     url: str, samples: Sequence[Sample], name: str = "", progress: Progress = SILENT
 ) -> list[dict[str, Any]]:
-    """The predictions for all samples, in their order.
+    """Request the predictions for all samples; returns them in the same order.
 
     Each request is of another user; ``name`` begins the ids of users and requests.
     """

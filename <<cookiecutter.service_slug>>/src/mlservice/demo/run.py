@@ -77,7 +77,7 @@ class _Training:
     progress: Progress
 
     def run(self, parameters: Mapping[str, str]) -> Artifact:
-        """The model with these parameters; raises ``PipelineError``."""
+        """Train the model with these parameters; raises ``PipelineError``."""
         store = open_service_store(self.settings, self.environ)
         executor = make_executor(self.settings, store, self.environ)
         task = root_task(self.settings, store, executor, self.period, parameters)
@@ -91,7 +91,7 @@ class _Training:
         return outcome.artifact
 
     def run_challenger(self, challenge: Challenge) -> Artifact | None:
-        """The second model, or None if it cannot be made: the demo then shows the first alone."""
+        """Train the second model; None if that fails, and the demo shows the first one alone."""
         try:
             return self.run(challenge.parameters)
         except PipelineError as error:

@@ -37,12 +37,12 @@ class Challenge:
 
 
 def demo_period(package: str) -> str:
-    """The owner's ``data.DEMO_PERIOD``, a period that has data; raises ``OwnerError``."""
+    """Load the owner's ``data.DEMO_PERIOD``, a period that has data; raises ``OwnerError``."""
     return str(get_value(load_module(package, "data"), "DEMO_PERIOD", 'DEMO_PERIOD = "2013-10-07"'))
 
 
 def load_samples(package: str) -> Callable[[datetime, int], Sequence[Sample]]:
-    """The owner's ``data.samples(after, count)``, which returns real requests.
+    """Load the owner's ``data.samples(after, count)``, which returns real requests.
 
     Raises ``OwnerError`` if it is missing.
     """
@@ -51,14 +51,14 @@ def load_samples(package: str) -> Callable[[datetime, int], Sequence[Sample]]:
 
 
 def load_challenge(package: str) -> Challenge | None:
-    """The owner's ``pipeline.CHALLENGER`` and ``prediction.reward``; None if one is missing."""
+    """Load the owner's ``pipeline.CHALLENGER`` and ``prediction.reward``, or None."""
     parameters = getattr(load_module(package, "pipeline"), "CHALLENGER", None)
     reward = getattr(load_module(package, "prediction"), "reward", None)
     return Challenge(parameters, reward) if parameters is not None and callable(reward) else None
 
 
 def read_samples(package: str, after: datetime, count: int) -> list[Sample]:
-    """Real cases without the fields that upstreams add; raises ``OwnerError`` if there are none."""
+    """Return real cases without the fields of upstreams; raises ``OwnerError`` without cases."""
     added = {upstream.name for upstream in load_upstreams(package)}
     samples = load_samples(package)(after, count)
     if not samples:

@@ -17,7 +17,7 @@ def is_percentage(value: float) -> bool:
 
 
 def percent_flag(percent: float, allowed: Sequence[str]) -> dict[str, Any]:
-    """A flag that is on for ``percent`` of the users, and for the ``allowed`` ones."""
+    """Return a flag that is on for ``percent`` of the users, and for the ``allowed`` ones."""
     rule = _fractions([("on", percent), ("off", 100 - percent)])
     if allowed:
         rule = {"if": [{"in": [{"var": "targetingKey"}, list(allowed)]}, "on", rule]}
@@ -25,12 +25,12 @@ def percent_flag(percent: float, allowed: Sequence[str]) -> dict[str, Any]:
 
 
 def split_flag(shares: Sequence[tuple[str, float]]) -> dict[str, Any]:
-    """A flag whose variants have these shares, each a percentage; the first is the default."""
+    """Return a flag whose variants have these percentages; the first is the default."""
     return _flag({name: name for name, _ in shares}, shares[0][0], _fractions(shares))
 
 
 def describe_rule(flag: Flag) -> str:
-    """What a flag's rule does, in short."""
+    """Describe a flag's rule in short."""
     rule: Any = flag.targeting
     if not rule:
         return f"{flag.default} for all"

@@ -38,7 +38,7 @@ def run_named_job(
 
 
 def _read_payload(file: Path, store: Store) -> str:
-    """The call in a dispatch's payload; one that is too large for Nomad is in the store."""
+    """Read the call in a payload; a call that is too large for Nomad is in the store."""
     try:
         text = file.read_text("utf-8")
         found = json.loads(text)

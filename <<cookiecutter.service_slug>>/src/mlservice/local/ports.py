@@ -17,7 +17,7 @@ START_SECONDS = 60.0
 
 
 def find_ports(count: int) -> list[str]:
-    """Ports of this machine that no process listens on."""
+    """Return ports of this machine that no process listens on."""
     with ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:
@@ -26,7 +26,7 @@ def find_ports(count: int) -> list[str]:
 
 
 def free_ports(environ: Mapping[str, str]) -> dict[str, str]:
-    """``environ`` with free ports of this machine for the gateway and the worker."""
+    """Return ``environ`` with free ports of this machine for the gateway and the worker."""
     gateway, worker = find_ports(2)
     return {
         **environ,

@@ -100,11 +100,11 @@ class ServiceProcess:
         return ended
 
     def describe_exit(self) -> str:
-        """One line on how the process ended."""
+        """Return one line on how the process ended."""
         return f"the {self.name} ended with {self.exit_code}"
 
     def last_lines(self) -> str:
-        """Where the log is, and its end: the rest of a message about a process that failed."""
+        """Return the place of the log and its end, to complete a message about a failure."""
         if not self._log or not self._log.exists():
             return ": see above"
         lines = self._log.read_text("utf-8", errors="replace").strip().splitlines()

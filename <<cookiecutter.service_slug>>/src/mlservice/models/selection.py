@@ -16,7 +16,7 @@ LATEST = "latest"
 
 
 def find_model(settings: Settings, environ: Mapping[str, str], uri: str) -> Artifact:
-    """The artifact at ``uri``, or for ``LATEST`` the model of the latest period.
+    """Open the artifact at ``uri``, or for ``LATEST`` the model of the latest period.
 
     Of several models of one period, one with the pipeline's default parameters comes before the
     results of a grid or a comparison. Raises ``ArtifactNotFound`` if there is no model.
@@ -42,7 +42,7 @@ def find_model(settings: Settings, environ: Mapping[str, str], uri: str) -> Arti
 
 
 def _default_parameters(pipeline: Any) -> dict[str, Any]:
-    """The defaults of the pipeline's parameters but its period; none if one has no default."""
+    """Return the defaults of all parameters but the period; none if one has no default."""
     from luigi.parameter import MissingParameterException
 
     try:

@@ -15,7 +15,7 @@ from mlservice.settings import Settings
 
 
 def open_registry(settings: Settings, environ: Mapping[str, str]) -> Registry:
-    """The published models of the service, in the Consul of the settings."""
+    """Open the published models of the service, in the Consul of the settings."""
     consul = open_consul(settings.consul, environ)
     return Registry(consul, settings.service.name, settings.models.serves)
 

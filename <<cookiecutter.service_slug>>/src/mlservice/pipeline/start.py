@@ -26,7 +26,7 @@ def prepare_task(
     parameters: Mapping[str, str],
     stop_jobs: bool = False,
 ) -> Task:
-    """The pipeline's root task for ``period``, or for the current one.
+    """Make the pipeline's root task for ``period``, or for the current one.
 
     Raises ``PipelineError`` for a period or parameter that cannot be used.
     """
@@ -47,7 +47,7 @@ def run_task(settings: Settings, task: Task, workers: int | None, progress: Prog
 
 
 def grid_folder(settings: Settings, grid: Grid) -> Path:
-    """Where the results of a grid are written."""
+    """Return the folder with the results of a grid."""
     return settings.state / "grids" / grid.name
 
 

@@ -39,7 +39,7 @@ class Versions:
     due: bool
 
     def describe(self) -> str:
-        """One line for people."""
+        """Return one line for people."""
         verdict = "an upgrade is due: run `make upgrade`" if self.due else "up to date"
         return f"template {self.recorded}, newest {self.newest}: {verdict}"
 
@@ -89,7 +89,7 @@ _UNKNOWN = (
 
 @contextmanager
 def _scratch() -> Iterator[Path]:
-    """A folder for the rehearsal; files that cannot be removed from it are left behind."""
+    """Make a folder for the rehearsal; files that cannot be removed are left behind."""
     with TemporaryDirectory(prefix="mlservice-upgrade-", ignore_cleanup_errors=True) as folder:
         yield Path(folder).resolve()
 
@@ -110,7 +110,7 @@ def _locate(folder: Path, environ: Mapping[str, str]) -> ServiceRepository:
 def _compare(
     answers: CopierAnswers, scratch: Path, environ: Mapping[str, str]
 ) -> tuple[str, bool, bool]:
-    """The newest version, whether it is due, and whether the recorded one still exists."""
+    """Return the newest version, whether it is due, and whether the recorded one still exists."""
     template = fetch(answers.source, scratch / "template.git", environ)
     newest = newest_tag(template, answers.source)
     known = commit_of(template, answers.commit) is not None

@@ -32,7 +32,7 @@ class CopierAnswers:
 
 
 def read_answers(folder: Path) -> CopierAnswers:
-    """The answers of the service in ``folder``; raises ``UpgradeError`` if they are unusable."""
+    """Read the answers of the service in ``folder``; raises ``UpgradeError``."""
     path = folder / ANSWERS_FILE
     if not path.is_file():
         raise UpgradeError(
@@ -77,7 +77,7 @@ def _parse(path: Path) -> dict[str, Any]:
 
 
 def dump(values: Mapping[str, Any]) -> str:
-    """The answers as YAML that copier reads back."""
+    """Return the answers as YAML that copier reads back."""
     text: str = _yaml().safe_dump(dict(values), allow_unicode=True)
     return text
 

@@ -62,7 +62,7 @@ class Git:
     def run(
         self, *arguments: str, stdin: bytes = b"", extra: Mapping[str, str] | None = None
     ) -> bytes:
-        """The output; raises ``UpgradeError`` with git's own message if it fails."""
+        """Return the output; raises ``UpgradeError`` with git's own message if git fails."""
         result = self._call(arguments, stdin, extra or {})
         if result.returncode:
             words = redact(result.stderr.decode(errors="replace").strip())
@@ -70,16 +70,16 @@ class Git:
         return result.stdout
 
     def text(self, *arguments: str, extra: Mapping[str, str] | None = None) -> str:
-        """The output without the newline at its end."""
+        """Return the output without the newline at its end."""
         return self.run(*arguments, extra=extra).decode(errors="surrogateescape").rstrip("\n")
 
     def paths(self, *arguments: str) -> list[str]:
-        """The paths that a command prints, separated by NUL (``-z``)."""
+        """Return the paths that a command prints, separated by NUL (``-z``)."""
         found = self.run(*arguments).decode(errors="surrogateescape").split("\0")
         return [path for path in found if path]
 
     def attempt(self, *arguments: str) -> str | None:
-        """The output, or None if git fails."""
+        """Return the output, or None if git fails."""
         result = self._call(arguments, b"", {})
         return None if result.returncode else result.stdout.decode(errors="replace").strip()
 
@@ -105,7 +105,7 @@ class Git:
 
 
 def clean_environment(environ: Mapping[str, str], *, alone: bool) -> dict[str, str]:
-    """The environment for git and copier; ``alone`` ignores all settings of the user."""
+    """Return the environment for git and copier; ``alone`` ignores the user's settings."""
     kept = {
         name: value
         for name, value in environ.items()
@@ -120,6 +120,6 @@ def clean_environment(environ: Mapping[str, str], *, alone: bool) -> dict[str, s
 
 
 def redact(text: str) -> str:
-    """The text without anything in an address that may be a password or a token."""
+    """Remove from addresses in ``text`` whatever may be a password or a token."""
     text = re.sub(r"(\w://)[^/\s'\"]*@", r"\1***@", text)
     return re.sub(r"(?i)((?:token|password|secret)=)[^&\s'\"]+", r"\1***", text)

@@ -34,20 +34,20 @@ def in_house(path: str, package: str) -> bool:
 
 
 def owner_edits(found: Rehearsal) -> tuple[str, ...]:
-    """Files of the owner that differ from the old version's rendering."""
+    """Return files of the owner that differ from the old version's rendering."""
     return tuple(
         path for path in path_changes(found.old, found.owner).paths if path != ANSWERS_FILE
     )
 
 
 def edits_at_risk(found: Rehearsal) -> tuple[str, ...]:
-    """The owner's edits in files that the upgrade changes."""
+    """Return the owner's edits in files that the upgrade changes."""
     touched = set(path_changes(found.owner, found.result).paths)
     return tuple(path for path in owner_edits(found) if path in touched)
 
 
 def vetoes(found: Rehearsal, package: str, newest: str) -> list[str]:
-    """All reasons against the upgrade; empty if there are none."""
+    """Return all reasons against the upgrade; empty if there are none."""
     return [
         *_conflicts(found, newest),
         *_house(found, package),
@@ -118,7 +118,7 @@ _OVERWRITTEN = (
 
 
 def _renamed(found: Rehearsal, path: str) -> str:
-    """What the template did with the file; one with identical content counts as renamed."""
+    """Describe what became of the file; identical content counts as renamed."""
     lost = found.old.get(path)
     for target in path_changes(found.old, found.new).added:
         if lost is not None and found.new[target].blob == lost.blob:

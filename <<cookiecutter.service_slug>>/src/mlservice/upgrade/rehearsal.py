@@ -92,14 +92,14 @@ def _check_data(
 
 
 def find_markers(git: Git) -> list[str]:
-    """Tracked files under git's folder that hold a conflict marker, with the line."""
+    """Return tracked files under git's folder that hold a conflict marker, with the line."""
     options = ("--cached", "--line-number", "--only-matching", "--no-color", "--no-column", "-zIE")
     found = git.attempt("grep", *options, MARKER, "--", ".") or ""
     return [":".join(line.split("\0")[:2]) for line in found.splitlines()]
 
 
 def find_rejects(git: Git) -> list[str]:
-    """Files with changes that could not be merged, also if git ignores them."""
+    """Return files with changes that could not be merged, also if git ignores them."""
     return git.paths(
         "ls-files",
         "-z",
@@ -113,7 +113,7 @@ def find_rejects(git: Git) -> list[str]:
 
 
 def _clone(repository: ServiceRepository, into: Path, environ: Mapping[str, str]) -> Git:
-    """A clone of the last commit, made by URL because a shallow repository allows nothing else."""
+    """Clone the last commit by URL, because a shallow repository allows nothing else."""
     address = repository.top.folder.as_uri()
     outside = Git(into.parent, environ)
     outside.run("clone", "--quiet", "--depth=1", "--no-tags", "--", address, str(into))

@@ -13,7 +13,7 @@ _SHOWN = 40
 
 
 def summary(found: Rehearsal, package: str, current: str, newest: str) -> str:
-    """What the upgrade does to this repository."""
+    """Describe what the upgrade does to this repository."""
     upgrade = path_changes(found.owner, found.result)
     dropped = [p for p in path_changes(found.old, found.new).paths if p not in found.owner]
     sections = {
@@ -36,7 +36,7 @@ def summary(found: Rehearsal, package: str, current: str, newest: str) -> str:
 
 
 def next_steps(found: Rehearsal, newest: str) -> str:
-    """The commands that follow an applied upgrade."""
+    """Return the commands that follow an applied upgrade."""
     changed = path_changes(found.owner, found.result).paths
     lock = [path for path in _NEED_LOCK if path in changed]
     steps = ["git diff --cached             # review: the upgrade is staged, not committed"]

@@ -29,7 +29,7 @@ _EDIT = f"correct _src_path in {ANSWERS_FILE} and commit it"
 
 
 def fetch(source: str, folder: Path, environ: Mapping[str, str]) -> Git:
-    """A clone of the template in ``folder``, without its files."""
+    """Clone the template into ``folder``, without its files."""
     address = _address(source)
     clone = Git(folder.parent, clean_environment(environ, alone=True))
     try:
@@ -43,7 +43,7 @@ def fetch(source: str, folder: Path, environ: Mapping[str, str]) -> Git:
 
 
 def newest_tag(template: Git, source: str) -> str:
-    """The tag of the newest version (PEP 440), without prereleases."""
+    """Return the tag of the newest version (PEP 440), without prereleases."""
     versions = [
         (version, tag)
         for tag in template.text("tag", "--list").splitlines()
@@ -75,7 +75,7 @@ def is_due(template: Git, recorded: str, newest: str) -> bool:
 
 
 def commit_of(template: Git, name: str) -> str | None:
-    """The commit of a tag, a description (v0.1.0-3-gabc) or an id; None if there is none."""
+    """Return the commit of a tag, a description (v0.1.0-3-gabc) or an id; None if there is none."""
     return template.attempt(
         "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"
     )
@@ -92,7 +92,7 @@ def _version(tag: str) -> Version | None:
 
 
 def _address(source: str) -> str:
-    """An address that git can clone; refuses a folder that cannot be found again."""
+    """Return an address that git can clone; refuses a folder that cannot be found again."""
     for short, long in _SHORT.items():
         if source.startswith(short):
             return f"{long}{source.removeprefix(short).lstrip('/').removesuffix('.git')}.git"

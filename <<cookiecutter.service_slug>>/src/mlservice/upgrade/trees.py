@@ -41,7 +41,7 @@ class PathChanges:
 
 
 def path_changes(before: Tree, after: Tree) -> PathChanges:
-    """The changes from one tree to another."""
+    """Return the changes from one tree to another."""
     return PathChanges(
         added=tuple(sorted(after.keys() - before.keys())),
         changed=tuple(sorted(p for p in before.keys() & after.keys() if before[p] != after[p])),
@@ -50,7 +50,7 @@ def path_changes(before: Tree, after: Tree) -> PathChanges:
 
 
 def read_tree(git: Git, treeish: str) -> dict[str, Entry]:
-    """All files of a tree."""
+    """Return all files of a tree."""
     tree = {}
     for line in git.paths("ls-tree", "-r", "-z", "--full-tree", treeish):
         head, path = line.split("\t", 1)
