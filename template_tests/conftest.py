@@ -36,6 +36,7 @@ LONGEST = (
 """Files that take longest; they begin first, so that no process ends long after the others."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Group the tests by file, as they share what they start, and put the longest files first."""
     for item in items:
