@@ -45,27 +45,31 @@ def _read_only(text: str) -> str:
     return text
 
 
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")]
+OnlyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--only",
+        metavar="batch|services",
+        parser=_read_only,
+        help="Only the jobs of one cluster.",
+        autocompletion=lambda: ["batch", "services"],
+    ),
+]
+OverwriteKeysOption = Annotated[
+    bool,
+    typer.Option("--overwrite-keys", help="Reset Consul keys that exist to their first value."),
+]
+
+
 @commands.command("register", example="mlservice deploy register --env staging --dry-run")
 def register(
     context: typer.Context,
     env: EnvOption = None,
     var: VarOption = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show what would change.")
-    ] = False,
-    only: Annotated[
-        str | None,
-        typer.Option(
-            metavar="batch|services",
-            parser=_read_only,
-            help="Only the jobs of one cluster.",
-            autocompletion=lambda: ["batch", "services"],
-        ),
-    ] = None,
-    overwrite_keys: Annotated[
-        bool,
-        typer.Option("--overwrite-keys", help="Reset Consul keys that exist to their first value."),
-    ] = False,
+    dry_run: DryRunOption = False,
+    only: OnlyOption = None,
+    overwrite_keys: OverwriteKeysOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Register all jobs and Consul keys.

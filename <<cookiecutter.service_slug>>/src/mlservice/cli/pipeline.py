@@ -42,6 +42,24 @@ WorkersOption = Annotated[
         help="Jobs that run at the same time (default: workers or dispatched of [pipeline]).",
     ),
 ]
+OverOption = Annotated[
+    list[str],
+    typer.Option(
+        "--over",
+        metavar="NAME=VALUES",
+        help="A parameter's values, as 1,2,5 or start:stop:step; may be repeated.",
+    ),
+]
+MetricOption = Annotated[
+    str,
+    typer.Option("--metric", metavar="METRIC", help="The metric that decides which model is best."),
+]
+LargestOption = Annotated[
+    bool, typer.Option("--largest", help="The best model has the largest metric.")
+]
+PublishOption = Annotated[
+    bool, typer.Option("--publish", help="Check the model, then let it serve.")
+]
 StopJobsOption = Annotated[
     bool,
     typer.Option(
@@ -59,9 +77,7 @@ def run(
     parameters: SetOption = None,
     workers: WorkersOption = None,
     stop_jobs: StopJobsOption = False,
-    publish: Annotated[
-        bool, typer.Option("--publish", help="Check the model, then let it serve.")
-    ] = False,
+    publish: PublishOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make the model of a period, and all data sets that it needs.
@@ -113,23 +129,13 @@ def status(
 @commands.command("grid", example="mlservice pipeline grid --over trees=100,300 --over depth=3:9:2")
 def grid(
     context: typer.Context,
-    over: Annotated[
-        list[str],
-        typer.Option(
-            metavar="NAME=VALUES",
-            help="A parameter's values, as 1,2,5 or start:stop:step; may be repeated.",
-        ),
-    ],
+    over: OverOption,
     period: PeriodOption = None,
     parameters: SetOption = None,
     workers: WorkersOption = None,
     stop_jobs: StopJobsOption = False,
-    metric: Annotated[
-        str, typer.Option(metavar="METRIC", help="The metric that decides which model is best.")
-    ] = "loss",
-    largest: Annotated[
-        bool, typer.Option("--largest", help="The best model has the largest metric.")
-    ] = False,
+    metric: MetricOption = "loss",
+    largest: LargestOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make a model for each combination of parameters.
