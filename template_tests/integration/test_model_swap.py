@@ -370,7 +370,7 @@ def test_of_models_that_come_while_one_loads_only_the_newest_is_served() -> None
 def test_a_store_that_is_away_is_tried_again_and_gives_way_to_news(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mlservice.worker.swapper._FIRST_PAUSE", 0.05)
+    monkeypatch.setattr("mlservice.worker.swapper._FIRST_PAUSE_SECONDS", 0.05)
     tries: list[tuple[str, float]] = []
 
     def fetch(wanted: ModelRecord) -> ModelSlot:
