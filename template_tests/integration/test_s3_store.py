@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from moto.server import ThreadedMotoServer
 
 from mlservice.artifacts import list_artifacts, open_store
 from mlservice.errors import ArtifactExists
 from mlservice.local import LocalService, free_ports
 from template_tests.support.calls import post
-from template_tests.support.s3 import KEYS, client
+from template_tests.support.s3 import KEYS, client, start_s3
 from template_tests.support.toy_service import PERIOD, MakeToy, Toy
 
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
+    server = start_s3()
     host, port = server.get_host_and_port()
     yield f"http://{host}:{port}"
     server.stop()
@@ -110,3 +109,23 @@ def test_a_listing_finds_only_what_lies_below_the_prefix(
     store.create("toys/b", b"2")
     assert list(store.keys("toy")) == ["toy/a"]
     assert list_artifacts(store, "nothing") == []
+
+
+def test_of_many_writers_at_once_one_creates(
+    endpoint: str, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    store = open_store(f"s3://{bucket}/x", s3_endpoint=endpoint)
+
+    def creates(number: int) -> bool:
+        try:
+            store.create("a/manifest.json", str(number).encode())
+        except ArtifactExists:
+            return False
+        return True
+
+    with ThreadPoolExecutor(16) as writers:
+        created = list(writers.map(creates, range(16)))
+    assert created.count(True) == 1
+    assert store.read("a/manifest.json") == str(created.index(True)).encode()
