@@ -124,6 +124,7 @@ class HotRequest:
         self.response_complete = self.disconnected = True
         if self._pending is not None:
             self._pending.abandon()
+            self._pending = None
         if self._running:
             metrics.ANSWERS.counts[_CALLER_LEFT,] += 1
 
@@ -164,6 +165,7 @@ class HotRequest:
         if self.response_complete:
             return
         self.response_complete = True
+        self._pending = None
         if self._routes.draining or response.status == 413:
             self.keep_alive = False
         metrics.ANSWERS.counts[str(response.status),] += 1

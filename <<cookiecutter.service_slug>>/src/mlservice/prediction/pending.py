@@ -52,6 +52,7 @@ class Pending:
     """One request that has no outcome yet; belongs to one event loop."""
 
     __slots__ = (
+        "_on_done",
         "body",
         "choice",
         "context",
@@ -60,7 +61,6 @@ class Pending:
         "entered_at",
         "fallbacks",
         "message",
-        "on_done",
         "reassigned",
         "row_count",
         "rows",
@@ -80,7 +80,7 @@ class Pending:
         """Call ``on_done`` once with the outcome, unless the request is abandoned."""
         self.body = body
         self.context = context
-        self.on_done = on_done
+        self._on_done = on_done
         self.done = False
         self.message: Mapping[str, Any] = {}
         self.fallbacks: tuple[str, ...] = ()
@@ -100,8 +100,9 @@ class Pending:
     def finish(self, outcome: Outcome) -> None:
         """Set the outcome; a second one is ignored."""
         if not self.done:
+            on_done = self._on_done
             self._release()
-            self.on_done(outcome)
+            on_done(outcome)
 
     def abandon(self) -> None:
         """Mark the request as left by its caller, so that the remaining stages skip it."""
@@ -112,3 +113,8 @@ class Pending:
         self.body = self.rows = b""
         self.message = {}
         self.toggles = None
+        self._on_done = _ignore  # the caller may refer to this record: leave no cycle
+
+
+def _ignore(_: Outcome) -> None:
+    pass
