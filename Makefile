@@ -11,6 +11,11 @@ SOURCES := bench hooks nomad_double template_tests tools cookiecutter_refuse.py
 # Where our own packages lie: the service's and the double's.
 PACKAGES := $(CURDIR)/$(SERVICE)/src:$(CURDIR)/nomad_double/src
 PYTEST := $(BIN)/pytest --durations 30
+# Tests of one file share what they render and start, so a file is one process's. There are three
+# processes on two cores, because the tests wait for others much of their time.
+SHARED := --dist loadfile --no-loadscope-reorder --numprocesses
+# Kinds of tests that run the platform in their own process; the others start processes.
+INSIDE := template_tests/unit template_tests/property template_tests/contract
 # Python files that both engines would copy must not be left in the service's folder.
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.cache/pycache
 
@@ -36,10 +41,11 @@ demo:  ## Render a service, train it, serve it, predict; KEEP=1 leaves it, CLUST
 endif
 
 test: $(READY)  ## Run all tests that need Python alone
-	@$(PYTEST) -m "not servers" --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	@$(PYTEST) -m "not servers" $(SHARED) 3 --durations 5 --cov --cov-report= $(INSIDE)
+	@$(PYTEST) -m "not servers" $(SHARED) 3 $(addprefix --ignore ,$(INSIDE))
 
 test-servers: $(READY)  ## Run the tests that need tools from elsewhere, and fetch those
-	@commands=$$(tools/servers.sh) && PATH="$$commands:$$PATH" $(PYTEST) -m servers
+	@commands=$$(tools/servers.sh) && PATH="$$commands:$$PATH" $(PYTEST) -m servers $(SHARED) 2
 
 lint: $(READY)  ## Check the template's own code, and what both engines share
 	@$(BIN)/ruff format --check $(SOURCES)

@@ -20,8 +20,9 @@ os.environ["PACT_DO_NOT_TRACK"] = "true"
 
 
 LONGEST = (
-    "test_other_answers.py",
     "test_service_commands.py",
+    "test_catboost_service.py",
+    "test_sklearn_service.py",
     "test_commit_checks.py",
     "test_upgrade.py",
     "test_dispatched_jobs.py",
@@ -36,12 +37,8 @@ LONGEST = (
 """Files that take longest; they begin first, so that no process ends long after the others."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group the tests by file, as they share what they start, and put the longest files first."""
-    for item in items:
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    """Put the longest files first."""
     items.sort(key=lambda item: _rank(item.path.name))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from template_tests.support.rendering import git, run
+from template_tests.support.rendering import Answers, copier, git, run
 from template_tests.support.toy_service import clean_environ
 
 
@@ -33,3 +33,17 @@ def commit(folder: Path, name: str, text: str | None, message: str) -> str:
     git(folder, "add", "--force", name)
     result = run(["git", "commit", "--message", message], folder, environ)
     return "" if result.returncode == 0 else result.stdout + result.stderr
+
+
+def is_green(template: Path, folder: Path, answers: Answers) -> None:
+    """Render a service by copier; its checks, tests and demo pass, and work can be committed."""
+    assert copier(template, folder, answers, "service").returncode == 0
+    service = folder / "service"
+    make(service, "init")
+    installed(service)
+    make(service, "lint")
+    assert " passed" in make(service, "test")
+    shown = make(service, "demo")
+    assert "challenger" in shown
+    assert "its picture: " in shown
+    commit(service, "src/x.py", None, "feat: nothing yet")
