@@ -37,6 +37,11 @@ PLANTED = {
         "No packages of the platform import each other",
         ".two -> .one",
     ),
+    "a command imports what tests use": (
+        {"cli/api.py": "import mlservice.testing\n"},
+        "Only tests import mlservice.testing",
+        "mlservice.cli.api -> mlservice.testing",
+    ),
     "the queue imports the gateway": (
         {"queue/extra.py": "import mlservice.gateway.app\n"},
         "Gateway, queue, worker and pipeline stay apart",
