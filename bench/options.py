@@ -36,7 +36,7 @@ def read_options(argv: Sequence[str], environ: Mapping[str, str]) -> Options:
         "--peers",
         action="store_true",
         default=environ.get("PEERS", "0") not in ("", "0"),
-        help="also measure BentoML, LitServe and MLServer, installed on demand",
+        help="also measure BentoML, LitServe, MLServer and mosec, installed on demand",
     )
     parser.add_argument(
         "--only",

@@ -74,6 +74,18 @@ PEERS = (
         lambda body: _as_tensor(body),
         lambda found: read_answer(json.loads(found["outputs"][0]["data"][0])),
     ),
+    Peer(
+        "mosec",
+        "mosec",
+        lambda bin_, port: [
+            *(str(bin_ / "python"), "-m", "bench.peers.mosec_app"),
+            *("--address", "127.0.0.1", "--port", str(port), "--log-level", "error"),
+        ],
+        "/inference",
+        "/",
+        lambda body: body,
+        read_answer,
+    ),
 )
 
 
@@ -94,6 +106,8 @@ def measure_peers(place: Workplace, options: Options) -> list[Figure]:
             else:
                 found[name] = turns
                 print_turns(f"PEERS: ours and {name}, {options.connections} connections", turns)
+    if not found:
+        raise BenchError("peers: none of them could be measured, see above")
     values = [ratios(turns, OURS, name, lambda turn: turn.rate) for name, turns in found.items()]
     # The machine's speed changes, so the best peer is the one with the smallest ratio.
     least = sorted(zip(map(median, values), found, values, strict=True))[:1]
@@ -117,6 +131,7 @@ def _measure_peer(
         log=place.folder / f"{peer.package}.log",
         path=peer.path,
         ready=peer.ready,
+        bodies=f"{peer.package}.txt",
     )
     return contender.name, _take_turns(peer, contender, mine, place, options)
 
@@ -124,17 +139,16 @@ def _measure_peer(
 def _take_turns(
     peer: Peer, contender: Contender, mine: Server, place: Workplace, options: Options
 ) -> Turns:
-    own = place.folder / "bodies.txt"
     wrapped = [peer.wrap(body) for body in place.bodies]
-    bodies = write_bodies(place.folder / f"{peer.package}.txt", wrapped)
+    write_bodies(place.folder / contender.bodies, wrapped)
     many, seconds = options.connections, options.seconds
     with Server(contender) as server:
         check(contender, wrapped[:200], place.expected[:200], peer.read)
-        measure(server, bodies, connections=many, seconds=_WARM_UP_SECONDS)
+        measure(server, place.folder, connections=many, seconds=_WARM_UP_SECONDS)
 
         def turn(name: str) -> Turn:
-            target, file = (mine, own) if name == OURS else (server, bodies)
-            return measure(target, file, connections=many, seconds=seconds)
+            target = mine if name == OURS else server
+            return measure(target, place.folder, connections=many, seconds=seconds)
 
         return take_turns((OURS, contender.name), options.rounds, turn)
 
