@@ -17,8 +17,8 @@ from mlservice.errors import EventError
 from mlservice.events import (
     KINDS,
     Event,
+    EventKind,
     ExposureEvent,
-    Kind,
     PredictionEvent,
     RewardEvent,
     decode_event,
@@ -34,11 +34,11 @@ RENAMED = {"stages": "stages_us"}
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 
 
-def contract(kind: Kind) -> Contract:
+def contract(kind: EventKind) -> Contract:
     return Contract.load(FOLDER / f"{kind.name}.v{kind.version}.schema.json")
 
 
-def closed(kind: Kind) -> Contract:
+def closed(kind: EventKind) -> Contract:
     """The schema, and no field that it does not name."""
     return Contract(kind.name, {**contract(kind).schema, "additionalProperties": False})
 
@@ -64,7 +64,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
-def events_of(kind: Kind) -> st.SearchStrategy[Event]:
+def events_of(kind: EventKind) -> st.SearchStrategy[Event]:
     """Events of each value that the type allows."""
     fields = {name: FIELDS.get(name, text) for name in kind.type._fields}
     return st.builds(kind.type, **fields)
@@ -73,7 +73,7 @@ def events_of(kind: Kind) -> st.SearchStrategy[Event]:
 @given(st.data())
 @each_kind
 def test_every_event_that_is_written_keeps_its_schema_and_is_read_again(
-    kind: Kind, data: st.DataObject
+    kind: EventKind, data: st.DataObject
 ) -> None:
     event = data.draw(events_of(kind))
     line = encode_event(event)
@@ -93,7 +93,7 @@ def test_every_event_that_is_written_keeps_its_schema_and_is_read_again(
 
 @given(st.data())
 @each_kind
-def test_every_event_that_keeps_the_schema_is_read(kind: Kind, data: st.DataObject) -> None:
+def test_every_event_that_keeps_the_schema_is_read(kind: EventKind, data: st.DataObject) -> None:
     content = data.draw(messages(contract(kind)))
     event = decode_event(orjson.dumps(content | {"a_later_field": 1}))
     assert isinstance(event, kind.type)
@@ -106,7 +106,7 @@ def test_every_event_that_keeps_the_schema_is_read(kind: Kind, data: st.DataObje
 
 @each_kind
 def test_type_and_schema_have_the_same_fields_and_the_same_of_them_may_be_missing(
-    kind: Kind,
+    kind: EventKind,
 ) -> None:
     schema = contract(kind).schema
     fields = {RENAMED.get(name, name) for name in kind.type._fields} | HEAD

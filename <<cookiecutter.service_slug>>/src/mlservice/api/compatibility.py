@@ -17,7 +17,7 @@ from typing import Any, Literal
 import jsonschema_rs
 from jsonschema_rs.canonical import CanonicalizationError, Containment
 
-from mlservice.api.schema_diff import Difference, differences
+from mlservice.api.schema_diff import SchemaDifference, differences
 
 Side = Literal["request", "response"]
 
@@ -82,7 +82,7 @@ def as_readers_see(schema: Any) -> Any:
     return _opened(schema)
 
 
-def _reason(difference: Difference, old: Any, side: Side, *, harmless: bool) -> str:
+def _reason(difference: SchemaDifference, old: Any, side: Side, *, harmless: bool) -> str:
     if difference.keyword in _WORDS:
         return ""
     if difference.keyword not in _RULES:

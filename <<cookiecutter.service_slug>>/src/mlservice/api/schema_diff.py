@@ -25,7 +25,7 @@ _MAX_SHOWN = 60
 
 
 @dataclass(frozen=True)
-class Difference:
+class SchemaDifference:
     """One difference: what happened to a ``keyword`` (of the schema itself: none), and where."""
 
     keyword: str
@@ -61,22 +61,22 @@ class Difference:
         return {self.keyword: {self.path[-1]: value} if named else value}
 
 
-def differences(old: Any, new: Any) -> list[Difference]:
+def differences(old: Any, new: Any) -> list[SchemaDifference]:
     """Return the differences that turn ``old`` into ``new``, in the order of their names."""
     return list(_schema(old, new, ()))
 
 
-def _schema(old: Any, new: Any, path: Path) -> Iterator[Difference]:
+def _schema(old: Any, new: Any, path: Path) -> Iterator[SchemaDifference]:
     if isinstance(old, dict) and isinstance(new, dict):
         for keyword in sorted(old.keys() | new.keys()):
             before, after = old.get(keyword, _ABSENT), new.get(keyword, _ABSENT)
             if not _same(before, after):
                 yield from _keyword(keyword, before, after, (*path, keyword))
     elif not _same(old, new):
-        yield Difference("", path, f"was {_shown(old)}, is {_shown(new)}", old, new)
+        yield SchemaDifference("", path, f"was {_shown(old)}, is {_shown(new)}", old, new)
 
 
-def _keyword(keyword: str, before: Any, after: Any, path: Path) -> Iterator[Difference]:
+def _keyword(keyword: str, before: Any, after: Any, path: Path) -> Iterator[SchemaDifference]:
     both = {type(before), type(after)}
     if both == {dict} and keyword in _BY_NAME:
         yield from _names(keyword, before, after, path)
@@ -88,24 +88,24 @@ def _keyword(keyword: str, before: Any, after: Any, path: Path) -> Iterator[Diff
     elif both == {list} and keyword in _SETS:
         yield from _members(keyword, before, after, path)
     else:
-        yield Difference(keyword, path, _what(before, after), before, after)
+        yield SchemaDifference(keyword, path, _what(before, after), before, after)
 
 
-def _names(keyword: str, before: Any, after: Any, path: Path) -> Iterator[Difference]:
+def _names(keyword: str, before: Any, after: Any, path: Path) -> Iterator[SchemaDifference]:
     for name in sorted(before.keys() | after.keys()):
         old, new = before.get(name, _ABSENT), after.get(name, _ABSENT)
         if _ABSENT in (old, new):
-            yield Difference(keyword, (*path, name), _what(old, new), old, new)
+            yield SchemaDifference(keyword, (*path, name), _what(old, new), old, new)
         else:
             yield from _schema(old, new, (*path, name))
 
 
-def _members(keyword: str, before: Any, after: Any, path: Path) -> Iterator[Difference]:
+def _members(keyword: str, before: Any, after: Any, path: Path) -> Iterator[SchemaDifference]:
     for gone in _without(before, after):
         rest = _without(before, [gone])
-        yield Difference(keyword, path, f"{_shown(gone)} is gone", before, rest)
+        yield SchemaDifference(keyword, path, f"{_shown(gone)} is gone", before, rest)
     for added in _without(after, before):
-        yield Difference(keyword, path, f"{_shown(added)} is new", before, [*before, added])
+        yield SchemaDifference(keyword, path, f"{_shown(added)} is new", before, [*before, added])
 
 
 def _without(members: list[Any], others: list[Any]) -> list[Any]:

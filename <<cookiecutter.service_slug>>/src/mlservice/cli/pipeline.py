@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mlservice.models.registry import Result
     from mlservice.pipeline import Task
     from mlservice.pipeline.grid_run import GridOutcome
-    from mlservice.pipeline.run import Outcome
+    from mlservice.pipeline.run import RunOutcome
 
 commands = CommandGroup("Train a model, or show which tasks are complete.")
 
@@ -182,12 +182,12 @@ def _task(
     )
 
 
-def _outcome_as_dict(outcome: Outcome) -> dict[str, Any]:
+def _outcome_as_dict(outcome: RunOutcome) -> dict[str, Any]:
     metrics = dict(outcome.artifact.manifest.metrics)
     return {"artifact": outcome.artifact.uri, "ran": outcome.ran, "metrics": metrics}
 
 
-def _print_outcome(outcome: Outcome) -> None:
+def _print_outcome(outcome: RunOutcome) -> None:
     if not outcome.ran:
         print("nothing to do: the artifact is complete")
     print(f"artifact  {outcome.artifact.uri}", flush=True)

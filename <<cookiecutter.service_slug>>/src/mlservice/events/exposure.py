@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from mlservice.events.fields import Fields
+from mlservice.events.fields import EventFields
 from mlservice.events.unit import UNITS, Unit
 
 
@@ -38,7 +38,7 @@ def to_json(event: ExposureEvent) -> dict[str, Any]:
     }
 
 
-def from_json(fields: Fields) -> ExposureEvent:
+def from_json(fields: EventFields) -> ExposureEvent:
     """Read the JSON; raises ``EventError``."""
     return ExposureEvent(
         time=fields.moment("time"),

@@ -20,7 +20,7 @@ _TEXTS = frozenset({str})
 T = TypeVar("T", bound=str)
 
 
-class Fields:
+class EventFields:
     """The JSON object of one event. Each method raises ``EventError`` for a wrong field."""
 
     def __init__(self, content: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ import orjson
 from mlservice.errors import EventError
 from mlservice.events import exposure, prediction, reward
 from mlservice.events.exposure import ExposureEvent
-from mlservice.events.fields import Fields
+from mlservice.events.fields import EventFields
 from mlservice.events.prediction import PredictionEvent
 from mlservice.events.reward import RewardEvent
 
@@ -26,20 +26,20 @@ _OPTIONS = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
 
 
 @dataclass(frozen=True)
-class Kind:
+class EventKind:
     """A kind of events: its name and version in the JSON, and how the JSON is made and read."""
 
     name: str
     version: int
     type: type[Any]
     to_json: Callable[[Any], dict[str, Any]]
-    from_json: Callable[[Fields], Event]
+    from_json: Callable[[EventFields], Event]
 
 
 KINDS = (
-    Kind("prediction", 1, PredictionEvent, prediction.to_json, prediction.from_json),
-    Kind("exposure", 1, ExposureEvent, exposure.to_json, exposure.from_json),
-    Kind("reward", 1, RewardEvent, reward.to_json, reward.from_json),
+    EventKind("prediction", 1, PredictionEvent, prediction.to_json, prediction.from_json),
+    EventKind("exposure", 1, ExposureEvent, exposure.to_json, exposure.from_json),
+    EventKind("reward", 1, RewardEvent, reward.to_json, reward.from_json),
 )
 _BY_TYPE = {kind.type: kind for kind in KINDS}
 _BY_NAME = {kind.name: kind for kind in KINDS}
@@ -70,7 +70,7 @@ def decode_event(line: bytes) -> Event | None:
         raise EventError(f"the line is no JSON: {error}") from None
     if not isinstance(content, dict):
         raise EventError("the line is no JSON object")
-    kind = _BY_NAME.get(Fields(content).text("event"))
+    kind = _BY_NAME.get(EventFields(content).text("event"))
     if kind is None:
         return None
     version = content.get("schema_version", 1)
@@ -79,4 +79,4 @@ def decode_event(line: bytes) -> Event | None:
             f"schema_version = {version!r}: only {kind.version} of {kind.name} is known here: "
             "read it with the version of the service that wrote it, or a later one"
         )
-    return kind.from_json(Fields(content))
+    return kind.from_json(EventFields(content))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from mlservice.events.fields import Fields
+from mlservice.events.fields import EventFields
 from mlservice.events.unit import UNITS, Unit
 
 
@@ -57,7 +57,7 @@ def to_json(event: PredictionEvent) -> dict[str, Any]:
     }
 
 
-def from_json(fields: Fields) -> PredictionEvent:
+def from_json(fields: EventFields) -> PredictionEvent:
     """Read the JSON; raises ``EventError``."""
     return PredictionEvent(
         time=fields.moment("time"),

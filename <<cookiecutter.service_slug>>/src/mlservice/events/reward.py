@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from mlservice.events.fields import Fields
+from mlservice.events.fields import EventFields
 
 MAX_REWARD = 1e9
 
@@ -27,7 +27,7 @@ def to_json(event: RewardEvent) -> dict[str, Any]:
     return {"request_id": event.request_id, "row": event.row, "reward": event.reward}
 
 
-def from_json(fields: Fields) -> RewardEvent:
+def from_json(fields: EventFields) -> RewardEvent:
     """Read the JSON; raises ``EventError``."""
     return RewardEvent(
         time=fields.moment("time"),

@@ -40,7 +40,7 @@ class TaskStatus:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """The result of a run: the root's artifact, and how many tasks ran for it."""
 
     artifact: Artifact
@@ -94,21 +94,21 @@ def root_task(
     return task.bind(Runtime(settings.service.name, store, executor))
 
 
-def run_pipeline(task: Task, workers: int, progress: Progress = SILENT) -> Outcome:
+def run_pipeline(task: Task, workers: int, progress: Progress = SILENT) -> RunOutcome:
     """Run ``task`` and all that it needs, with up to ``workers`` tasks at the same time.
 
     Raises ``PipelineError`` with each task that failed, the reason, and the place of its log.
     """
     missing = sum(not status.complete for status in status_of(task, beyond_complete=False))
     if not missing:
-        return Outcome(task.output().open(), ran=0)
+        return RunOutcome(task.output().open(), ran=0)
     log.info("%d of the pipeline's tasks are to run", missing)
     progress.begin("tasks", missing)
     with _advancing(progress):
         build(task, workers=workers, runtime=task.runtime)
     if not task.complete():
         raise PipelineError(_explain(task, task.runtime, LuigiStatusCode.NOT_RUN))
-    return Outcome(task.output().open(), ran=missing)
+    return RunOutcome(task.output().open(), ran=missing)
 
 
 def build(task: luigi.Task, *, workers: int, runtime: Runtime) -> None:

@@ -12,7 +12,7 @@ from mlservice.pipeline.grid import Grid
 from mlservice.pipeline.grid_plot import draw_grid
 from mlservice.pipeline.grid_run import GridOutcome, run_grid
 from mlservice.pipeline.parameters import current_period, parse_period
-from mlservice.pipeline.run import Outcome, make_executor, root_task, run_pipeline
+from mlservice.pipeline.run import RunOutcome, make_executor, root_task, run_pipeline
 from mlservice.pipeline.tasks import Task
 from mlservice.progress import Progress
 from mlservice.settings import Settings
@@ -37,7 +37,7 @@ def prepare_task(
     return root_task(settings, store, executor, start, parameters)
 
 
-def run_task(settings: Settings, task: Task, workers: int | None, progress: Progress) -> Outcome:
+def run_task(settings: Settings, task: Task, workers: int | None, progress: Progress) -> RunOutcome:
     """Run ``task`` and all it needs; then write the metrics file of the settings.
 
     Raises ``PipelineError``.
