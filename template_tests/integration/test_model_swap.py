@@ -190,7 +190,7 @@ def test_two_hundred_and_forty_swaps_leave_memory_flat_and_no_folder(
     after_ten = 0
     for number in range(1, 241):
         world.publish(models[number % 3])
-        wait_for_lines(worker, "was seen", number + 1)
+        wait_for_lines(worker, "was requested", number + 1)
         if number == 10:
             after_ten = worker.memory()
     assert worker.memory() <= after_ten * 1.05
