@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mlservice.quality import QualityChecks, accept_model
     from mlservice.toggles import toggle
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _MODULES = {
     "DayParameter": "mlservice.pipeline",
