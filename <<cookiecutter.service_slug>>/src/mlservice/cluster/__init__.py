@@ -19,7 +19,7 @@ from mlservice.cluster.answers import (
     Token,
     Unplaced,
 )
-from mlservice.cluster.consul import ConsulStore, Entry, open_consul
+from mlservice.cluster.consul import ConsulStore, KeyEntry, open_consul
 from mlservice.cluster.decoding import decode_spec, empty_spec
 from mlservice.cluster.nomad import Nomad, open_nomad
 
@@ -30,11 +30,11 @@ __all__ = [
     "Deployment",
     "Difference",
     "Dispatched",
-    "Entry",
     "Evaluation",
     "JobListing",
     "JobPlan",
     "JobSpec",
+    "KeyEntry",
     "ListedJob",
     "Node",
     "Nomad",

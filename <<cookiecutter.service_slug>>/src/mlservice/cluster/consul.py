@@ -27,7 +27,7 @@ _TIMEOUT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class Entry:
+class KeyEntry:
     """A key's value, and the index that the next check-and-set needs; 0 for a missing key."""
 
     key: str
@@ -85,13 +85,13 @@ class ConsulStore:
         )
         self._client.token = token or None  # py-consul prefers the environment's
 
-    def get(self, key: str) -> Entry:
+    def get(self, key: str) -> KeyEntry:
         """Return the key as it is now; a missing one has the value None and the index 0."""
         _check(key)
         _, item = self._send(key, lambda: self._client.kv.get(key))
         return _entry(key, item)
 
-    def list(self, prefix: str) -> list[Entry]:
+    def list(self, prefix: str) -> list[KeyEntry]:
         """Return all keys below ``prefix``, which ends in a slash."""
         _check(prefix.rstrip("/"))
         _, items = self._send(prefix, lambda: self._client.kv.get(prefix, recurse=True))
@@ -169,11 +169,11 @@ class ConsulStore:
             ) from error
 
 
-def _entry(key: str, item: Mapping[str, Any] | None) -> Entry:
+def _entry(key: str, item: Mapping[str, Any] | None) -> KeyEntry:
     if item is None:
-        return Entry(key, None, 0)
+        return KeyEntry(key, None, 0)
     value = item["Value"]  # None if it is empty
-    return Entry(key, value.decode(errors="replace") if value else "", item["ModifyIndex"])
+    return KeyEntry(key, value.decode(errors="replace") if value else "", item["ModifyIndex"])
 
 
 def _coded(text: str) -> str:

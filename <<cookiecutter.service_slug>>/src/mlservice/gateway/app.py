@@ -20,7 +20,7 @@ from mlservice.gateway.endpoint import (
     RewardEndpoint,
 )
 from mlservice.gateway.hot_request import HotRoutes
-from mlservice.gateway.openapi import Document, read_document
+from mlservice.gateway.openapi import OpenApiDocument, read_document
 from mlservice.gateway.problems import PROBLEM, problem_body, problem_of
 from mlservice.prediction import request_headers
 from mlservice.prediction.service import PredictService
@@ -54,7 +54,7 @@ class Gateway:
         """Close each connection with its next response."""
         self.routes.draining = True
 
-    def _make_fastapi(self, document: Document) -> FastAPI:
+    def _make_fastapi(self, document: OpenApiDocument) -> FastAPI:
         @asynccontextmanager
         async def lifespan(_: FastAPI) -> AsyncIterator[None]:
             self.service.open()

@@ -21,7 +21,7 @@ from mlservice.prediction import request_headers
 from mlservice.settings import Settings
 
 VERSION = "3.1.1"
-Document = dict[str, Any]
+OpenApiDocument = dict[str, Any]
 
 _INTRODUCTION = """\
 Every request and every response is checked against the schemas below. Errors are problem details
@@ -58,7 +58,7 @@ class Contracts:
     examples: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def read_document(settings: Settings) -> Document:
+def read_document(settings: Settings) -> OpenApiDocument:
     """Make the document of the service in ``settings``; raises ``ContractError``."""
     folder = settings.contracts
     contracts = Contracts(
@@ -69,7 +69,7 @@ def read_document(settings: Settings) -> Document:
     return make_document(settings, contracts, _read_release(settings.service.package))
 
 
-def make_document(settings: Settings, contracts: Contracts, release: Release) -> Document:
+def make_document(settings: Settings, contracts: Contracts, release: Release) -> OpenApiDocument:
     """Make the document for these contracts."""
     return {
         "openapi": VERSION,
@@ -113,7 +113,7 @@ def _read_release(package: str) -> Release:
     return Release(found["Version"], found["Summary"] or "")
 
 
-def _predict(examples: Mapping[str, Mapping[str, Any]], deadline_ms: int) -> Document:
+def _predict(examples: Mapping[str, Mapping[str, Any]], deadline_ms: int) -> OpenApiDocument:
     return {
         "operationId": "predict",
         "security": [{}, {"bearer": []}],
@@ -135,7 +135,7 @@ def _predict(examples: Mapping[str, Mapping[str, Any]], deadline_ms: int) -> Doc
     }
 
 
-def _reward() -> Document:
+def _reward() -> OpenApiDocument:
     accepted = {
         "type": "object",
         "required": ["request_id"],
@@ -159,7 +159,7 @@ def _reward() -> Document:
     }
 
 
-def _live() -> Document:
+def _live() -> OpenApiDocument:
     return {
         "operationId": "live",
         "tags": ["health"],
@@ -168,7 +168,7 @@ def _live() -> Document:
     }
 
 
-def _ready() -> Document:
+def _ready() -> OpenApiDocument:
     return {
         "operationId": "ready",
         "tags": ["health"],
@@ -183,7 +183,7 @@ def _ready() -> Document:
     }
 
 
-def _health(description: str, status: str, *more: str) -> Document:
+def _health(description: str, status: str, *more: str) -> OpenApiDocument:
     schema = {
         "type": "object",
         "required": ["status", *more],
@@ -192,24 +192,24 @@ def _health(description: str, status: str, *more: str) -> Document:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
-def _json(schema: str, examples: Mapping[str, Any] | None = None) -> Document:
-    content: Document = {"schema": _ref("schemas", schema)}
+def _json(schema: str, examples: Mapping[str, Any] | None = None) -> OpenApiDocument:
+    content: OpenApiDocument = {"schema": _ref("schemas", schema)}
     if examples:
         content["examples"] = {name: {"value": value} for name, value in examples.items()}
     return {"application/json": content}
 
 
-def _error_responses(*statuses: int) -> Document:
+def _error_responses(*statuses: int) -> OpenApiDocument:
     return {str(status): _ref("responses", _RESPONSES[status]) for status in statuses}
 
 
-def _problem(status: int, limit: int) -> Document:
+def _problem(status: int, limit: int) -> OpenApiDocument:
     rows = BY_STATUS[status]
     words = " ".join(f"`{code}`: {row.meaning} {row.remedy}" for code, row in rows.items())
     if status == 413:
         words += f" A body may not have more than {limit} bytes."
     content = {"schema": _ref("schemas", "Problem"), "example": _example(status)}
-    response: Document = {"description": words, "content": {PROBLEM.decode(): content}}
+    response: OpenApiDocument = {"description": words, "content": {PROBLEM.decode(): content}}
     if name := next(iter(rows.values())).header:
         response["headers"] = {name: _ref("headers", name)}
     return response

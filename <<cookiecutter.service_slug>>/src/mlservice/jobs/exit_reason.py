@@ -18,14 +18,14 @@ _KILLED = 9
 _LOG_BYTES = 4000
 _LOG_LINES = 8
 _TASK = "job"
-Kind = Literal["memory", "failed", "stopped", "gone", "lost"]
+ExitKind = Literal["memory", "failed", "stopped", "gone", "lost"]
 
 
 @dataclass(frozen=True)
 class ExitReason:
     """Why a child ended: the kind, the exit code if there was one, and a message for people."""
 
-    kind: Kind
+    kind: ExitKind
     code: int | None
     message: str
 

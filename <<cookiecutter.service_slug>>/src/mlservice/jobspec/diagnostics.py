@@ -12,7 +12,7 @@ from mlservice.errors import HclError
 
 
 @dataclass(frozen=True)
-class Place:
+class Position:
     """A range of a source text. Lines and columns begin at 1; the end is the column after it."""
 
     file: str
@@ -28,6 +28,6 @@ class Place:
         return f"{self.file}:{self.line},{self.column}-{self.end_line},{self.end_column}"
 
 
-def refuse(place: Place | None, summary: str, detail: str) -> HclError:
+def refuse(place: Position | None, summary: str, detail: str) -> HclError:
     """Return the error with one diagnostic; without a ``place`` it says ``<nil>``."""
     return HclError(f"{place or '<nil>'}: {summary}; {detail}")

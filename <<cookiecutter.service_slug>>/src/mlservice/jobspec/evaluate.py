@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlservice.errors import HclError
-from mlservice.jobspec.diagnostics import Place, refuse
+from mlservice.jobspec.diagnostics import Position, refuse
 from mlservice.jobspec.functions import Refused, call_function
 from mlservice.jobspec.operators import combine, negate, unified
-from mlservice.jobspec.source import Expression, Node
+from mlservice.jobspec.source import Expression, SyntaxNode
 from mlservice.jobspec.strings import pieces_of_heredoc, pieces_of_string
 from mlservice.jobspec.types import Unsuitable, to_bool, to_number, to_string, type_name
 
@@ -49,7 +49,7 @@ class _Evaluation:
         self._source = expression.source
         self._scope = scope
 
-    def value(self, node: Node) -> Any:
+    def value(self, node: SyntaxNode) -> Any:
         method = getattr(self, f"_{node.data}", None)
         if method is None:
             raise self._refuse(
@@ -57,27 +57,27 @@ class _Evaluation:
             )
         return method(node)
 
-    def _expr_term(self, node: Node) -> Any:
+    def _expr_term(self, node: SyntaxNode) -> Any:
         return self.value(_trees(node)[0])
 
-    def _literal_value(self, node: Node) -> Any:
+    def _literal_value(self, node: SyntaxNode) -> Any:
         return _LITERALS[self._words(node)]
 
-    def _int_lit(self, node: Node) -> Any:
+    def _int_lit(self, node: SyntaxNode) -> Any:
         return int(self._words(node))
 
-    def _float_lit(self, node: Node) -> Any:
+    def _float_lit(self, node: SyntaxNode) -> Any:
         return float(self._words(node))
 
-    def _string(self, node: Node) -> Any:
+    def _string(self, node: SyntaxNode) -> Any:
         return self._joined(pieces_of_string(node, self._source), node)
 
-    def _heredoc_template(self, node: Node) -> Any:
+    def _heredoc_template(self, node: SyntaxNode) -> Any:
         return self._joined(pieces_of_heredoc(node, self._source), node)
 
     _heredoc_template_trim = _heredoc_template
 
-    def _joined(self, pieces: list[str | Expression], node: Node) -> Any:
+    def _joined(self, pieces: list[str | Expression], node: SyntaxNode) -> Any:
         """Return the text of a template. A single interpolation keeps its type."""
         values = [
             piece if isinstance(piece, str) else _Evaluation(piece, self._scope).value(piece.node)
@@ -93,17 +93,17 @@ class _Evaluation:
                 f"Cannot include the given value in a string template: {error}.",
             ) from None  # fmt: skip
 
-    def _tuple(self, node: Node) -> Any:
+    def _tuple(self, node: SyntaxNode) -> Any:
         return [self.value(item) for item in _trees(node)]
 
-    def _object(self, node: Node) -> Any:
+    def _object(self, node: SyntaxNode) -> Any:
         found = {}
         for element in _trees(node):
             key, value = _trees(element)
             found[self._key(key)] = self.value(value)
         return found
 
-    def _key(self, node: Node) -> str:
+    def _key(self, node: SyntaxNode) -> str:
         inner = _trees(node)[0]
         while inner.data == "expr_term" and len(inner.children) == 1:
             inner = _trees(inner)[0]
@@ -116,7 +116,7 @@ class _Evaluation:
             )  # fmt: skip
         return self._text(inner)
 
-    def _identifier(self, node: Node) -> Any:
+    def _identifier(self, node: SyntaxNode) -> Any:
         name = self._words(node)
         if self._scope.closed:
             raise self._refuse(node, "Variables not allowed", "Variables may not be used here.")
@@ -126,30 +126,30 @@ class _Evaluation:
             return "${" + name + "}"
         raise self._refuse(node, "Unknown variable", f'There is no variable named "{name}".')
 
-    def _get_attr_expr_term(self, node: Node) -> Any:
+    def _get_attr_expr_term(self, node: SyntaxNode) -> Any:
         stays = self._unknown(node)
         if stays is not None:
             return stays
         target, access = _trees(node)
         return self._attribute(self.value(target), access)
 
-    def _index_expr_term(self, node: Node) -> Any:
+    def _index_expr_term(self, node: SyntaxNode) -> Any:
         stays = self._unknown(node)
         if stays is not None:
             return stays
         target, access = _trees(node)
         return self._indexed(self.value(target), access)
 
-    def _unknown(self, node: Node) -> str | None:
+    def _unknown(self, node: SyntaxNode) -> str | None:
         """Return ``${name}`` for a reference that only the node can resolve, else None."""
-        root: Node = node
+        root: SyntaxNode = node
         while root.data in (*_ACCESS, "expr_term"):
             root = _trees(root)[0]
         if root.data != "identifier" or not self._scope.unknown_stay:
             return None
         return None if self._words(root) in self._scope.names else "${" + self._words(node) + "}"
 
-    def _attribute(self, target: Any, access: Node) -> Any:
+    def _attribute(self, target: Any, access: SyntaxNode) -> Any:
         name = self._words(access).lstrip(".").strip()
         if isinstance(target, dict):
             if name in target:
@@ -163,7 +163,7 @@ class _Evaluation:
             f"Can't access attributes on a primitive-typed value ({type_name(target)}).",
         )  # fmt: skip
 
-    def _indexed(self, target: Any, access: Node) -> Any:
+    def _indexed(self, target: Any, access: SyntaxNode) -> Any:
         trees = _trees(access)
         key = self.value(trees[0]) if trees else int(self._words(access).lstrip("."))
         try:
@@ -178,7 +178,7 @@ class _Evaluation:
             "The given key does not identify an element in this collection value.",
         )  # fmt: skip
 
-    def _attr_splat_expr_term(self, node: Node) -> Any:
+    def _attr_splat_expr_term(self, node: SyntaxNode) -> Any:
         target, splat = _trees(node)
         value = self.value(target)
         items = value if isinstance(value, list) else ([] if value is None else [value])
@@ -189,7 +189,7 @@ class _Evaluation:
 
     _full_splat_expr_term = _attr_splat_expr_term
 
-    def _conditional(self, node: Node) -> Any:
+    def _conditional(self, node: SyntaxNode) -> Any:
         condition, *branches = _trees(node)
         chosen = self._bool(condition)
         values: list[Any] = []
@@ -205,7 +205,7 @@ class _Evaluation:
         except Unsuitable as error:
             raise self._refuse(node, "Inconsistent conditional result types", f"{error}") from None
 
-    def _binary_op(self, node: Node) -> Any:
+    def _binary_op(self, node: SyntaxNode) -> Any:
         left, term = _trees(node)
         operator, right = _trees(term)
         try:
@@ -215,14 +215,14 @@ class _Evaluation:
         except ZeroDivisionError:
             raise self._refuse(node, "Division by zero", "Cannot divide by zero.") from None
 
-    def _unary_op(self, node: Node) -> Any:
+    def _unary_op(self, node: SyntaxNode) -> Any:
         operator = str(node.children[0])
         try:
             return negate(operator, self.value(_trees(node)[0]))
         except Unsuitable as error:
             raise self._refuse(node, "Invalid operand", f"Unsuitable value: {error}.") from None
 
-    def _function_call(self, node: Node) -> Any:
+    def _function_call(self, node: SyntaxNode) -> Any:
         name_node, *rest = _trees(node)
         name = self._words(name_node)
         if self._scope.closed:
@@ -242,7 +242,7 @@ class _Evaluation:
                 f'Invalid value for a parameter of "{name}": {error}.',
             ) from None
 
-    def _arguments(self, rest: list[Node]) -> list[Any]:
+    def _arguments(self, rest: list[SyntaxNode]) -> list[Any]:
         found: list[Any] = []
         for arguments in rest:
             found += [self.value(each) for each in _trees(arguments)]
@@ -250,7 +250,7 @@ class _Evaluation:
                 found += found.pop()
         return found
 
-    def _try_or_can(self, name: str, rest: list[Node], node: Node) -> Any:
+    def _try_or_can(self, name: str, rest: list[SyntaxNode], node: SyntaxNode) -> Any:
         for each in [each for arguments in rest for each in _trees(arguments)]:
             try:
                 value = self.value(each)
@@ -264,11 +264,11 @@ class _Evaluation:
             'Call to function "try" failed: no expression succeeded.',
         )  # fmt: skip
 
-    def _for_tuple_expr(self, node: Node) -> Any:
+    def _for_tuple_expr(self, node: SyntaxNode) -> Any:
         intro, value, *rest = _trees(node)
         return [inner.value(value) for inner in self._each(intro) if all(map(inner._holds, rest))]
 
-    def _for_object_expr(self, node: Node) -> Any:
+    def _for_object_expr(self, node: SyntaxNode) -> Any:
         intro, key, value, *rest = _trees(node)
         grouped = any(str(child) == "..." for child in node.children)
         found: dict[str, Any] = {}
@@ -287,7 +287,7 @@ class _Evaluation:
                 found[name] = inner.value(value)
         return found
 
-    def _each(self, intro: Node) -> list[_Evaluation]:
+    def _each(self, intro: SyntaxNode) -> list[_Evaluation]:
         *names, over = _trees(intro)
         words = [self._words(name) for name in names]
         value = self.value(over)
@@ -302,10 +302,10 @@ class _Evaluation:
         inner._source, inner._scope = self._source, self._scope.extended(names)
         return inner
 
-    def _holds(self, condition: Node) -> bool:
+    def _holds(self, condition: SyntaxNode) -> bool:
         return self._bool(_trees(condition)[0])
 
-    def _bool(self, node: Node) -> bool:
+    def _bool(self, node: SyntaxNode) -> bool:
         value = self.value(node)
         try:
             if value is None:
@@ -317,7 +317,7 @@ class _Evaluation:
                 f"The condition expression must be of type bool: {error}.",
             ) from None  # fmt: skip
 
-    def _text(self, node: Node) -> str:
+    def _text(self, node: SyntaxNode) -> str:
         try:
             return to_string(self.value(node))
         except Unsuitable as error:
@@ -325,15 +325,15 @@ class _Evaluation:
                 node, "Incorrect key type", f"Can't use this value as a key: {error}."
             ) from None
 
-    def _words(self, node: Node) -> str:
+    def _words(self, node: SyntaxNode) -> str:
         return self._source.words(node)
 
-    def _refuse(self, node: Node, summary: str, detail: str) -> HclError:
-        place: Place = self._source.place(node)
+    def _refuse(self, node: SyntaxNode, summary: str, detail: str) -> HclError:
+        place: Position = self._source.place(node)
         return refuse(place, summary, detail)
 
 
-def _trees(node: Node) -> list[Node]:
+def _trees(node: SyntaxNode) -> list[SyntaxNode]:
     return [
         child
         for child in node.children

@@ -17,9 +17,9 @@ from lark import Token, Tree
 from lark.exceptions import UnexpectedInput
 
 from mlservice.errors import HclError
-from mlservice.jobspec.diagnostics import Place, refuse
+from mlservice.jobspec.diagnostics import Position, refuse
 
-Node = Tree[Token]
+SyntaxNode = Tree[Token]
 _LAYOUT = ("new_line_or_comment",)
 
 
@@ -27,11 +27,11 @@ _LAYOUT = ("new_line_or_comment",)
 class Expression:
     """The tree of an expression, and the text that it belongs to."""
 
-    node: Node
+    node: SyntaxNode
     source: Source
 
     @property
-    def place(self) -> Place:
+    def place(self) -> Position:
         """Where the expression is in the text."""
         return self.source.place(self.node)
 
@@ -42,8 +42,8 @@ class Argument:
 
     name: str
     expression: Expression
-    place: Place
-    name_place: Place
+    place: Position
+    name_place: Position
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class Block:
     kind: str
     labels: tuple[str, ...]
     body: Body
-    place: Place
-    kind_place: Place
+    place: Position
+    kind_place: Position
 
 
 class Source:
@@ -78,13 +78,13 @@ class Source:
         """The text's blocks and arguments; raises ``HclError``."""
         return _body(_tree(self), self)
 
-    def place(self, node: Node | Token) -> Place:
+    def place(self, node: SyntaxNode | Token) -> Position:
         """Return where a node is in the text."""
         tokens = list(_tokens(node))
         if not tokens:
-            return Place(self.file, 1, 1, 1, 1)
+            return Position(self.file, 1, 1, 1, 1)
         first, last = tokens[0], tokens[-1]
-        return Place(
+        return Position(
             self.file,
             int(first.line or 1),
             int(first.column or 1),
@@ -92,7 +92,7 @@ class Source:
             int(last.end_column or 1),
         )
 
-    def words(self, node: Node) -> str:
+    def words(self, node: SyntaxNode) -> str:
         """Return the text of a node as it was written."""
         tokens = list(_tokens(node))
         return self.text[tokens[0].start_pos : tokens[-1].end_pos]
@@ -107,7 +107,7 @@ def read_body(text: str, file: str) -> Body:
     return Source(text, file).body
 
 
-def expression(text: str, file: str, place: Place) -> Expression:
+def expression(text: str, file: str, place: Position) -> Expression:
     """Parse one expression; raise ``HclError`` at ``place`` if that fails."""
     source = Source(f"x = {text}", file)
     try:
@@ -117,13 +117,13 @@ def expression(text: str, file: str, place: Place) -> Expression:
     return argument.expression
 
 
-def _tree(source: Source) -> Node:
+def _tree(source: Source) -> SyntaxNode:
     try:
-        tree: Node = hcl2.parses_to_tree(source.text)
+        tree: SyntaxNode = hcl2.parses_to_tree(source.text)
     except UnexpectedInput as error:
         line, column = max(1, error.line), max(1, error.column)
         raise refuse(
-            Place(source.file, line, column, line, column + 1),
+            Position(source.file, line, column, line, column + 1),
             "Invalid argument or block definition",
             "An argument or block definition is required here, or a part of one is not readable: "
             + source.text.splitlines()[line - 1 : line][0].strip()
@@ -133,7 +133,7 @@ def _tree(source: Source) -> Node:
     return next(child for child in tree.children if isinstance(child, Tree))
 
 
-def _body(tree: Node, source: Source) -> Body:
+def _body(tree: SyntaxNode, source: Source) -> Body:
     arguments: list[Argument] = []
     blocks: list[Block] = []
     for child in _items(tree, source):
@@ -144,7 +144,7 @@ def _body(tree: Node, source: Source) -> Body:
     return Body(tuple(arguments), tuple(blocks))
 
 
-def _items(tree: Node, source: Source) -> Iterator[Node]:
+def _items(tree: SyntaxNode, source: Source) -> Iterator[SyntaxNode]:
     """Return the body's items; refuse an item that does not begin on a line of its own."""
     end = 0
     for child in tree.children:
@@ -160,14 +160,14 @@ def _items(tree: Node, source: Source) -> Iterator[Node]:
         yield child
 
 
-def _last_line(node: Node) -> int:
+def _last_line(node: SyntaxNode) -> int:
     """Return the last line of an item, with a heredoc's end mark and inner line ends."""
     tokens = [token for token in _tokens(node) if token.strip()]
     last = tokens[-1]
     return int(last.end_line or 1) - (1 if last.endswith("\n") else 0)
 
 
-def _argument(node: Node, source: Source, before: list[Argument]) -> Argument:
+def _argument(node: SyntaxNode, source: Source, before: list[Argument]) -> Argument:
     name_node, _, value = node.children[0], node.children[1], node.children[2]
     name = source.words(name_node)  # type: ignore[arg-type]  # the grammar has a tree there
     argument = Argument(
@@ -184,7 +184,7 @@ def _argument(node: Node, source: Source, before: list[Argument]) -> Argument:
     return argument
 
 
-def _block(node: Node, source: Source) -> Block:
+def _block(node: SyntaxNode, source: Source) -> Block:
     header: list[Any] = []
     for child in node.children:
         if isinstance(child, Token) and child == "{":
@@ -194,13 +194,13 @@ def _block(node: Node, source: Source) -> Block:
     body_node = next(c for c in node.children if isinstance(c, Tree) and c.data == "body")
     kind = source.place(header[0])
     last = source.place(header[-1])
-    place = Place(kind.file, kind.line, kind.column, last.end_line, last.end_column)
+    place = Position(kind.file, kind.line, kind.column, last.end_line, last.end_column)
     _check_single_line(node, body_node, source, place)
     labels = tuple(_label(child, source) for child in header[1:])
     return Block(source.words(header[0]), labels, _body(body_node, source), place, kind)
 
 
-def _check_single_line(node: Node, body: Node, source: Source, place: Place) -> None:
+def _check_single_line(node: SyntaxNode, body: SyntaxNode, source: Source, place: Position) -> None:
     items = [c for c in body.children if isinstance(c, Tree) and c.data not in _LAYOUT]
     if not items:
         return
@@ -217,7 +217,7 @@ def _check_single_line(node: Node, body: Node, source: Source, place: Place) -> 
         )
 
 
-def _label(node: Node, source: Source) -> str:
+def _label(node: SyntaxNode, source: Source) -> str:
     if node.data != "string":
         return source.words(node)
     if any(isinstance(part, Tree) and _is_template(part) for part in node.children):
@@ -230,11 +230,11 @@ def _label(node: Node, source: Source) -> str:
     return source.words(node)[1:-1]
 
 
-def _is_template(part: Node) -> bool:
+def _is_template(part: SyntaxNode) -> bool:
     return any(isinstance(child, Tree) for child in part.children)
 
 
-def _tokens(node: Node | Token) -> Iterator[Token]:
+def _tokens(node: SyntaxNode | Token) -> Iterator[Token]:
     if isinstance(node, Token):
         yield node
         return

@@ -9,7 +9,7 @@ import re
 
 from mlservice.errors import HclError
 from mlservice.jobspec.diagnostics import refuse
-from mlservice.jobspec.source import Expression, Node, Source, expression
+from mlservice.jobspec.source import Expression, Source, SyntaxNode, expression
 
 _SIMPLE = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\"}
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", re.DOTALL)
@@ -17,7 +17,7 @@ _HEREDOC = re.compile(r"<{2}(-?)([A-Za-z][A-Za-z0-9._-]*)\r?\n(.*)", re.DOTALL)
 Piece = str | Expression
 
 
-def pieces_of_string(node: Node, source: Source) -> list[Piece]:
+def pieces_of_string(node: SyntaxNode, source: Source) -> list[Piece]:
     """Return the parts of a quoted string, with its escapes resolved."""
     pieces: list[Piece] = []
     for part in node.children:
@@ -34,7 +34,7 @@ def pieces_of_string(node: Node, source: Source) -> list[Piece]:
     return _merged(pieces)
 
 
-def pieces_of_heredoc(node: Node, source: Source) -> list[Piece]:
+def pieces_of_heredoc(node: SyntaxNode, source: Source) -> list[Piece]:
     """Return the parts of a heredoc, without the common indent if its mark follows a minus."""
     found = _HEREDOC.match(source.words(node))
     assert found  # noqa: S101  # the grammar's own pattern
@@ -66,7 +66,7 @@ def _flush(text: str) -> str:
     return "\n".join(line[least:] for line in lines)
 
 
-def _to_brace(text: str, node: Node, source: Source) -> tuple[str, str]:
+def _to_brace(text: str, node: SyntaxNode, source: Source) -> tuple[str, str]:
     """Return the text before the brace that ends an interpolation, and the text after it."""
     depth, quoted, i = 1, False, 0
     while i < len(text):
@@ -90,7 +90,7 @@ def _plain_dollars(text: str) -> str:
     return text.replace("$${", "${").replace("%%{", "%{")
 
 
-def _unescaped(text: str, node: Node, source: Source) -> str:
+def _unescaped(text: str, node: SyntaxNode, source: Source) -> str:
     def one(found: re.Match[str]) -> str:
         word = found[1]
         if word[0] in "uU" and len(word) > 1:
@@ -116,7 +116,7 @@ def _merged(pieces: list[Piece]) -> list[Piece]:
     return merged
 
 
-def _no_directives(node: Node, source: Source) -> HclError:
+def _no_directives(node: SyntaxNode, source: Source) -> HclError:
     return refuse(
         source.place(node), "Unsupported template directive",
         "Template directives (%{ if }, %{ for }) are not read here; Nomad itself knows them.",

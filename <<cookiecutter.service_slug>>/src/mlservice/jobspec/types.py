@@ -13,23 +13,23 @@ from typing import Any
 from lark import Tree
 
 from mlservice.jobspec.diagnostics import refuse
-from mlservice.jobspec.source import Expression, Node
+from mlservice.jobspec.source import Expression, SyntaxNode
 
 _PRIMITIVES = ("string", "number", "bool", "any")
 _COLLECTIONS = ("list", "set", "map")
-Kind = str | tuple[str, Any]
+TypeConstraint = str | tuple[str, Any]
 
 
 class Unsuitable(Exception):
     """A value that cannot be converted. The message is that of go-cty."""
 
 
-def read_kind(expression: Expression) -> Kind:
+def read_kind(expression: Expression) -> TypeConstraint:
     """Return the type that a variable's ``type`` names: string, list(T), object({...}) ..."""
     return _kind(expression.node, expression)
 
 
-def _kind(node: Node, expression: Expression) -> Kind:
+def _kind(node: SyntaxNode, expression: Expression) -> TypeConstraint:
     inner = _inner(node)
     if inner.data == "identifier":
         word = expression.source.words(inner)
@@ -46,7 +46,7 @@ def _kind(node: Node, expression: Expression) -> Kind:
     )
 
 
-def _constructed(node: Node, expression: Expression) -> Kind:
+def _constructed(node: SyntaxNode, expression: Expression) -> TypeConstraint:
     word = expression.source.words(_trees(node)[0])
     arguments = [
         each for tree in _trees(node)[1:] if tree.data == "arguments" for each in _trees(tree)
@@ -65,7 +65,7 @@ def _constructed(node: Node, expression: Expression) -> Kind:
     )
 
 
-def _fields(node: Node, expression: Expression) -> dict[str, Kind]:
+def _fields(node: SyntaxNode, expression: Expression) -> dict[str, TypeConstraint]:
     fields = {}
     for element in _trees(node):
         if element.data == "object_elem":
@@ -74,13 +74,13 @@ def _fields(node: Node, expression: Expression) -> dict[str, Kind]:
     return fields
 
 
-def _inner(node: Node) -> Node:
+def _inner(node: SyntaxNode) -> SyntaxNode:
     while node.data in ("expr_term", "object_elem_key") and len(_trees(node)) == 1:
         node = _trees(node)[0]
     return node
 
 
-def _trees(node: Node) -> list[Node]:
+def _trees(node: SyntaxNode) -> list[SyntaxNode]:
     return [
         child
         for child in node.children
@@ -88,7 +88,7 @@ def _trees(node: Node) -> list[Node]:
     ]
 
 
-def convert(value: Any, kind: Kind) -> Any:
+def convert(value: Any, kind: TypeConstraint) -> Any:
     """Return ``value`` as ``kind``; raise ``Unsuitable``."""
     if value is None or kind == "any":
         return value
@@ -106,20 +106,20 @@ def convert(value: Any, kind: Kind) -> Any:
     return [convert(item, each) for item, each in zip(value, inner, strict=True)]
 
 
-def _to_list(value: Any, name: str, inner: Kind) -> list[Any]:
+def _to_list(value: Any, name: str, inner: TypeConstraint) -> list[Any]:
     if not isinstance(value, list):
         raise Unsuitable(f"{name} of {kind_name(inner)} required")
     items = [convert(item, inner) for item in value]
     return items if name == "list" else [v for i, v in enumerate(items) if v not in items[:i]]
 
 
-def _to_map(value: Any, inner: Kind) -> dict[str, Any]:
+def _to_map(value: Any, inner: TypeConstraint) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Unsuitable(f"map of {kind_name(inner)} required")
     return {key: convert(item, inner) for key, item in value.items()}
 
 
-def _to_object(value: Any, fields: dict[str, Kind]) -> dict[str, Any]:
+def _to_object(value: Any, fields: dict[str, TypeConstraint]) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Unsuitable("object required")
     for name in fields:
@@ -128,7 +128,7 @@ def _to_object(value: Any, fields: dict[str, Kind]) -> dict[str, Any]:
     return {name: convert(value[name], each) for name, each in fields.items()}
 
 
-def kind_name(kind: Kind) -> str:
+def kind_name(kind: TypeConstraint) -> str:
     """Return the name of a type in messages."""
     if isinstance(kind, str):
         return "dynamic" if kind == "any" else kind

@@ -15,7 +15,7 @@ from mlservice.errors import HclError
 from mlservice.jobspec.diagnostics import refuse
 from mlservice.jobspec.evaluate import CLOSED, Scope, evaluate
 from mlservice.jobspec.source import Argument, Block, Body, Expression, read_body
-from mlservice.jobspec.types import Kind, Unsuitable, convert, read_kind, to_bool
+from mlservice.jobspec.types import TypeConstraint, Unsuitable, convert, read_kind, to_bool
 
 _KNOWN = ("description", "default", "type")
 _UNSET = (
@@ -33,7 +33,7 @@ class Variable:
     """A declared variable: its type, its default if it has one, its validation blocks."""
 
     name: str
-    kind: Kind
+    kind: TypeConstraint
     default: Expression | None
     value: Any
     validations: tuple[Block, ...]
@@ -135,7 +135,7 @@ def _variable(block: Block) -> Variable:
     return Variable(name, kind, default, value, rules)
 
 
-def _default(expression: Expression, kind: Kind) -> Any:
+def _default(expression: Expression, kind: TypeConstraint) -> Any:
     value = evaluate(expression, CLOSED)
     try:
         return convert(value, kind)

@@ -17,8 +17,8 @@ from typing import TypeAlias
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-Labels: TypeAlias = tuple[tuple[str, str], ...]
-Values: TypeAlias = dict[tuple[str, Labels], float]
+SampleLabels: TypeAlias = tuple[tuple[str, str], ...]
+Values: TypeAlias = dict[tuple[str, SampleLabels], float]
 _ADDED = frozenset({"counter", "histogram", "summary"})
 _NOT_ADDED_SUFFIX = "_created"
 """Suffix of a sample with the time at which a counter began, which has no sum."""

@@ -20,7 +20,7 @@ from confluent_kafka import Message as KafkaMessage
 
 from mlservice.errors import QueueError
 from mlservice.queue.client import client_options, log, options_error
-from mlservice.queue.message import Headers, Message
+from mlservice.queue.message import Message, MessageHeaders
 from mlservice.settings import QueueSettings
 from mlservice.shutdown import SHUTDOWN
 
@@ -192,7 +192,7 @@ def _message(read: KafkaMessage) -> Message:
     )
 
 
-def _headers(found: Any) -> Headers:
+def _headers(found: Any) -> MessageHeaders:
     """confluent_kafka's type is too wide: it only returns pairs of text and bytes, or None."""
     return tuple((name, value) for name, value in found or ())
 

@@ -20,7 +20,7 @@ from mlservice.queue.outcomes import outcome_of
 
 _MAX_ID = 64
 _MAX_REASON = 500
-Headers = tuple[tuple[str, bytes | None], ...]
+MessageHeaders = tuple[tuple[str, bytes | None], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Message:
     offset: int
     key: bytes | None
     value: bytes | None
-    headers: Headers
+    headers: MessageHeaders
     written: float
 
     @property
@@ -77,7 +77,7 @@ class Record:
     topic: str
     key: bytes | None
     value: bytes | None
-    headers: Headers
+    headers: MessageHeaders
     smaller: Record | None = None
 
 
@@ -116,7 +116,7 @@ def dead_letter_record(message: Message, error: RequestError, topic: str) -> Rec
     return replace(record, smaller=replace(record, value=None, headers=emptied))
 
 
-def _headers(found: Mapping[str, object]) -> Headers:
+def _headers(found: Mapping[str, object]) -> MessageHeaders:
     return tuple(
         (name, str(value).encode(errors="backslashreplace")) for name, value in found.items()
     )

@@ -18,7 +18,7 @@ import grpc.aio
 from mlservice.protocol.predict_pb2 import PredictReply, PredictRequest
 from mlservice.shutdown import SHUTDOWN
 
-Call: TypeAlias = "grpc.aio.StreamStreamCall[PredictRequest, PredictReply]"
+StreamCall: TypeAlias = "grpc.aio.StreamStreamCall[PredictRequest, PredictReply]"
 
 
 class StreamEnded(Exception):
@@ -28,7 +28,7 @@ class StreamEnded(Exception):
 class BatchStream:
     """A stream to one worker; belongs to one event loop."""
 
-    def __init__(self, open_call: Callable[[AsyncIterator[PredictRequest]], Call]) -> None:
+    def __init__(self, open_call: Callable[[AsyncIterator[PredictRequest]], StreamCall]) -> None:
         """Open the stream with ``open_call(requests)``."""
         self.ended = False
         self._to_send: asyncio.Queue[PredictRequest | None] = asyncio.Queue()
